@@ -1,0 +1,1 @@
+"""Everything that faces outwards: command line, supervisor, listeners, clients' sessions, routing, coordination."""

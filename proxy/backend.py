@@ -1,0 +1,214 @@
+"""A proxy's link to one shard: batches out, replies in.
+
+Requests gather during a turn of the event loop and leave as one frame. Each request's reply belongs at an index of a
+`Block`, the list of replies of its session (or transaction) that fills up and goes out when it is full.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections import deque
+from collections.abc import Callable
+from typing import Any, ClassVar, Protocol
+
+from shardkv import errors, limits
+from shardkv.errors import CommandError
+from shardkv.resp.replies import encode_error, raw
+from shardkv.wire import FrameReader, FrameWriter, decode_replies
+
+logger = logging.getLogger("proxy.backend")
+
+
+class BlockOwner(Protocol):
+    """Who sent the requests of a block."""
+
+    def deliver(self) -> None:
+        """Some of the owner's replies have come."""
+
+
+class Block(list[bytes | None]):
+    """Places for the replies of requests sent together, filled in any order: None where a reply is awaited."""
+
+    __slots__ = ("owner",)
+
+    owner: BlockOwner
+
+    values: ClassVar[bool] = False
+    """Whether the replies are MessagePack values instead of RESP."""
+
+
+class ValueBlock(Block):
+    """The same for replies that a coordinator works with."""
+
+    __slots__ = ()
+
+    values = True
+
+
+_PLACES = [(None,) * count for count in range(limits.BLOCK_REQUESTS + 1)]
+
+
+def new_block(owner: BlockOwner, count: int, kind: type[Block] = Block) -> Block:
+    """An empty block of so many places."""
+    block = kind(_PLACES[count] if count < len(_PLACES) else (None,) * count)
+    block.owner = owner
+    return block
+
+
+class Backend:
+    """One shard as a proxy sees it. `add_request`, `add_block` and `add_index` are called in turn for each request;
+    they are plain list methods, because this is the hottest place of a proxy."""
+
+    def __init__(self, shard: int, loop: asyncio.AbstractEventLoop, changed: Callable[[], None]) -> None:
+        self.shard = shard
+        self.up = False
+        self.congested = False
+        """Whether the shard takes requests more slowly than they come."""
+        self._changed = changed
+        self._loop = loop
+        self._requests: list[list[Any]] = []
+        self._blocks: list[Block] = []
+        self._indexes: list[int] = []
+        self.add_request = self._requests.append
+        self.add_block = self._blocks.append
+        self.add_index = self._indexes.append
+        self._inflight: deque[tuple[list[Block], list[int]]] = deque()
+        self._late: dict[int, tuple[Block, int]] = {}
+        self._tickets = 0
+        self._reader: FrameReader | None = None
+        self._writer: FrameWriter | None = None
+        self._buffer_limit = limits.PIPE_BACKLOG_BYTES
+
+    # -- the pipes ------------------------------------------------------------------------------
+
+    def attach(self, read_fd: int, write_fd: int) -> None:
+        """Starts to use fresh pipes to a shard's (new) process."""
+        self.detach()
+        for fd in (read_fd, write_fd):
+            os.set_blocking(fd, False)
+        self._reader = FrameReader(read_fd)
+        self._writer = FrameWriter(write_fd)
+        self._loop.add_reader(read_fd, self._receive)
+        self.up = True
+        self._changed()
+
+    def detach(self) -> None:
+        """Gives up the pipes: the shard's process is gone. What it had not answered gets an error."""
+        if self._reader is None or self._writer is None:
+            return
+        self._loop.remove_reader(self._reader.fd)
+        self._loop.remove_writer(self._writer.fd)
+        os.close(self._reader.fd)
+        os.close(self._writer.fd)
+        self._reader = self._writer = None
+        self.up = self.congested = False
+        self._changed()
+        error = errors.shard_died(self.shard)
+        lost = [pair for blocks, indexes in self._inflight for pair in zip(blocks, indexes, strict=True)]
+        lost += self._late.values()
+        self._inflight.clear()
+        self._late.clear()
+        self._tickets = 0
+        _fail([pair for pair in lost if pair[0][pair[1]] is None], error)
+
+    # -- requests -------------------------------------------------------------------------------
+
+    @property
+    def pending(self) -> bool:
+        """Whether requests wait for `flush`."""
+        return bool(self._requests)
+
+    def flush(self) -> None:
+        """Sends the requests gathered in this turn as one frame."""
+        if not self._requests:
+            return
+        blocks, indexes = self._blocks[:], self._indexes[:]
+        writer = self._writer
+        if writer is None:
+            self._forget_batch()
+            _fail(list(zip(blocks, indexes, strict=True)), errors.shard_down(self.shard))
+            return
+        self._inflight.append((blocks, indexes))
+        try:
+            writer.send(self._requests)
+        except OSError:
+            self._forget_batch()
+            self.detach()
+            return
+        self._forget_batch()
+        if writer.backlog_bytes:
+            self._loop.add_writer(writer.fd, self._flush_backlog)
+            if writer.backlog_bytes > self._buffer_limit and not self.congested:
+                self.congested = True
+                self._changed()
+
+    def _forget_batch(self) -> None:
+        self._requests.clear()
+        self._blocks.clear()
+        self._indexes.clear()
+
+    def _flush_backlog(self) -> None:
+        writer = self._writer
+        assert writer is not None
+        try:
+            done = writer.flush()
+        except OSError:
+            self.detach()
+            return
+        if done:
+            self._loop.remove_writer(writer.fd)
+        if self.congested and writer.backlog_bytes <= self._buffer_limit // 2:
+            self.congested = False
+            self._changed()
+
+    # -- replies --------------------------------------------------------------------------------
+
+    def _receive(self) -> None:
+        reader = self._reader
+        assert reader is not None
+        touched: list[Block] = []
+        try:
+            for frame in reader.receive():
+                replies, late = decode_replies(frame)
+                if replies is not None:
+                    self._fill(replies, touched)
+                for ticket, reply in late:
+                    block, index = self._late.pop(ticket)
+                    block[index] = reply
+                    touched.append(block)
+        except Exception:
+            # The stream cannot be trusted any more. Nothing of it reaches a client: better no reply than another's.
+            logger.exception("shard %d sent a broken frame", self.shard)
+            self.detach()
+            return
+        for block in touched:
+            block.owner.deliver()
+        if reader.closed:
+            self.detach()
+
+    def _fill(self, replies: list[bytes | None], touched: list[Block]) -> None:
+        blocks, indexes = self._inflight.popleft()
+        last = None
+        for block, index, reply in zip(blocks, indexes, replies, strict=True):
+            block[index] = reply
+            if block is not last:
+                touched.append(block)
+                last = block
+        if None in replies:
+            for block, index, reply in zip(blocks, indexes, replies, strict=True):
+                if reply is None:
+                    self._late[self._tickets] = (block, index)
+                    self._tickets += 1
+
+
+def _fail(places: list[tuple[Block, int]], text: bytes) -> None:
+    """Answers each place with an error."""
+    reply, value = encode_error(text), raw(CommandError(text))
+    touched: dict[int, Block] = {}
+    for block, index in places:
+        block[index] = value if block.values else reply
+        touched[id(block)] = block
+    for block in touched.values():
+        block.owner.deliver()

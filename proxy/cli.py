@@ -1,0 +1,120 @@
+"""The command line: `shardkv [CONFIG] [--name value …]`, as with redis-server."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import click
+from shardkv import REDIS_VERSION, __version__, logs
+from shardkv.command import number_commands
+from shardkv.config_file import ConfigError, changed_by_file, load
+from shardkv.errors import CommandError
+from shardkv.settings import Config, default_proxies
+from shardkv.slotmap import SlotMapError, open_slot_map
+
+import proxy.commands
+import shardkv.commands
+from proxy.listeners import open_listeners
+from proxy.supervisor import Supervisor, data_folder
+
+logger = logging.getLogger("proxy.cli")
+
+__all__ = ["main"]
+
+
+@click.command(
+    context_settings={"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]},
+    options_metavar="",
+)
+@click.version_option(__version__, "-v", "--version", message=f"shardkv %(version)s (speaks Redis {REDIS_VERSION})")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[CONFIG] [--name value]...")
+def main(arguments: tuple[str, ...]) -> None:
+    """Runs the server.
+
+    CONFIG is a file in the syntax of redis.conf (- for standard input); conf/shardkv.conf documents every setting.
+    Each setting can be given as an option as well, and then wins over the file: --port 6380 --workers 4.
+    """
+    words = list(arguments)
+    path = Path(words.pop(0)) if words and not words[0].startswith("--") else None
+    try:
+        sys.exit(serve(path, words))
+    except (ConfigError, SlotMapError, OSError) as error:
+        click.echo(f"shardkv: {error}", err=True)
+        sys.exit(1)
+
+
+def serve(path: Path | None, overrides: list[str]) -> int:
+    """Reads the settings and runs the server until it is stopped; returns the exit code.
+
+    Raises ConfigError, SlotMapError or OSError if it cannot start.
+    """
+    warnings: list[str] = []
+    config = load(path, overrides, warnings.append)
+    logs.configure(config, "supervisor", queued=False)
+    for warning in warnings:
+        logger.warning("%s", warning)
+    number_commands()
+    folder = data_folder(config)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock_fd = lock(folder)
+    asked = replace(config)
+    config.workers, slot_table = open_slot_map(folder, config.workers)
+    config.proxies = config.proxies or default_proxies(os.cpu_count() or 1)
+    supervisor = Supervisor(config, open_listeners(config), slot_table, lock_fd)
+    with pid_file(config.pidfile):
+        return supervisor.run(lambda: reload(asked, path, overrides, supervisor))
+
+
+def reload(asked: Config, path: Path | None, overrides: list[str], supervisor: Supervisor) -> None:
+    """Reads the configuration file again and has every process take over what has changed.
+
+    A file that cannot be read, or has a bad setting, changes nothing.
+    """
+    if path is None:
+        logger.warning("the server was started without a configuration file: nothing to read again")
+        return
+    try:
+        # How many processes there are was settled at the start, where the setting may have left it open.
+        current = replace(supervisor.config, workers=asked.workers, proxies=asked.proxies)
+        changes = changed_by_file(path, overrides, current, lambda text: logger.warning("%s", text))
+        for name in changes.immutable:
+            logger.warning("%s has changed in %s, which needs a restart", name, path)
+        if changes.mutable:
+            supervisor.relay.tell_everyone("config set", changes.mutable)
+            logger.info("changed: %s", ", ".join(name.decode() for name, _ in changes.mutable))
+    except (ConfigError, CommandError, OSError) as error:
+        logger.error("the configuration stays as it was: %s", error)
+
+
+@contextmanager
+def pid_file(path: str) -> Iterator[None]:
+    """Keeps the process's number in a file while the server runs, if a path is given."""
+    if path:
+        Path(path).write_text(f"{os.getpid()}\n")
+    try:
+        yield
+    finally:
+        if path:
+            Path(path).unlink(missing_ok=True)
+
+
+def lock(folder: Path) -> int:
+    """Takes the data folder for this server alone; the lock goes with the last process that holds the returned
+    file descriptor, so that no worker left over from a killed supervisor can share the folder with a new one."""
+    fd = os.open(folder / "shardkv.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        holder = os.pread(fd, 20, 0).decode("ascii", "replace").strip() or "unknown"
+        os.close(fd)
+        raise OSError(f"another server (pid {holder}) uses the data folder {folder}") from None
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    return fd

@@ -1,0 +1,33 @@
+"""What a request passes before it is carried out, in this order.
+
+Each gate lets the request pass or raises the error that the client gets instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from shardkv import errors
+from shardkv.command import Command, Flag
+from shardkv.errors import CommandError
+
+if TYPE_CHECKING:
+    from proxy.session import Session
+
+Gate = Callable[["Session", Command, list[Any]], None]
+
+
+def arity(session: Session, command: Command, args: list[Any]) -> None:
+    """The right number of arguments."""
+    if not command.fits(len(args)):
+        raise CommandError(errors.wrong_arity(command.name))
+
+
+def authenticated(session: Session, command: Command, args: list[Any]) -> None:
+    """A client that has not authenticated may only do that."""
+    if not session.authenticated and not command.flags & Flag.NO_AUTH:
+        raise CommandError(errors.NO_AUTH)
+
+
+GATES: tuple[Gate, ...] = (arity, authenticated)

@@ -1,0 +1,111 @@
+"""The listening sockets: opened once, by the supervisor, and shared by all proxies."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from typing import Any
+
+logger = logging.getLogger("proxy.listeners")
+
+_SYSTEMD_FIRST_FD = 3
+
+
+class Listeners:
+    """All listening sockets of the server."""
+
+    def __init__(self, sockets: list[socket.socket], unix_path: str = "") -> None:
+        self.sockets = sockets
+        self._unix_path = unix_path
+
+    @property
+    def title(self) -> str:
+        """Where the server listens, in short: `127.0.0.1:6379`."""
+        first = self.sockets[0]
+        if first.family == socket.AF_UNIX:
+            return f"unix:{first.getsockname()}"
+        host, port = first.getsockname()[:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    def close(self) -> None:
+        """For a process that accepts no clients."""
+        for sock in self.sockets:
+            sock.close()
+
+    def remove_files(self) -> None:
+        """Removes the unix socket's file, at the very end."""
+        if self._unix_path:
+            try:
+                os.unlink(self._unix_path)
+            except OSError:
+                pass
+
+
+def open_listeners(config: Any) -> Listeners:
+    """Takes the sockets that systemd hands over, or else opens those of the settings `bind`, `port` and
+    `unixsocket`. Raises OSError if none can be had."""
+    handed = _from_systemd()
+    if handed:
+        return Listeners(handed)
+    sockets = []
+    if config.port:
+        for address in config.bind:
+            if (sock := _tcp(address, config.port, config.tcp_backlog)) is not None:
+                sockets.append(sock)
+        if not sockets:
+            raise OSError(f"none of the addresses {' '.join(config.bind)} can be listened on")
+    if config.unixsocket:
+        sockets.append(_unix(config.unixsocket, config.unixsocketperm, config.tcp_backlog))
+    if not sockets:
+        raise OSError("no port and no unix socket to listen on")
+    return Listeners(sockets, config.unixsocket)
+
+
+def _from_systemd() -> list[socket.socket]:
+    """The sockets of systemd's socket activation (sd_listen_fds(3)), if it started this process."""
+    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+        return []
+    count = int(os.environ.get("LISTEN_FDS", "0"))
+    sockets = [socket.socket(fileno=fd) for fd in range(_SYSTEMD_FIRST_FD, _SYSTEMD_FIRST_FD + count)]
+    for sock in sockets:
+        sock.setblocking(False)
+    return sockets
+
+
+def _tcp(address: str, port: int, backlog: int) -> socket.socket | None:
+    """Listens on a TCP address. One written with a leading `-` may be missing on this host."""
+    optional = address.startswith("-")
+    host = address.removeprefix("-")
+    host = {"*": "0.0.0.0", "::*": "::"}.get(host, host)  # noqa: S104
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((host, port))
+        sock.listen(backlog)
+    except OSError as error:
+        if optional:
+            logger.info("not listening on %s: %s", host, error.strerror)
+            return None
+        raise OSError(f"cannot listen on {host}:{port}: {error.strerror}") from None
+    sock.setblocking(False)
+    return sock
+
+
+def _unix(path: str, mode: int, backlog: int) -> socket.socket:
+    """Listens on a unix socket. The file never has more rights than asked for, not even for a moment."""
+    if os.path.exists(path):
+        os.unlink(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    previous = os.umask(0o777)
+    try:
+        sock.bind(path)
+    finally:
+        os.umask(previous)
+    os.chmod(path, mode or 0o777 & ~previous)
+    sock.listen(backlog)
+    sock.setblocking(False)
+    return sock

@@ -1,0 +1,333 @@
+"""The supervisor: starts every process, keeps them running, relays what they have to say to one another.
+
+It never touches clients' data, and it never starts a thread, so that it can fork at any time: a restarted worker is
+there within milliseconds, and all processes share the memory of the modules they have in common. What a child needs
+comes through its control channel: for every pair of a worker and a proxy two pipes, made anew whenever either is
+started, so that nothing a dead process left behind is ever read.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import selectors
+import signal
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import sdnotify
+import setproctitle
+from shardkv import control, logs, worker
+
+from proxy import server
+from proxy.child import die_with_parent, reset_signals
+from proxy.listeners import Listeners
+from proxy.relay import Relay
+
+logger = logging.getLogger("proxy.supervisor")
+
+WORKER = "worker"
+PROXY = "proxy"
+
+_FIRST_RESTART_DELAY_S = 0.0
+_LONGEST_RESTART_DELAY_S = 5.0
+_STEADY_S = 10.0
+"""A process that has run so long is no longer counted as one that keeps dying."""
+
+
+@dataclass(eq=False)
+class Child:
+    """A process the supervisor has started, or is about to start again."""
+
+    kind: str
+    index: int
+    pid: int = 0
+    channel: control.ControlChannel | None = None
+    ready: bool = False
+    started_at: float = 0.0
+    deaths: int = 0
+    """How often in a row it died soon after its start."""
+    restarts: int = 0
+    restart_at: float = 0.0
+    state: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}-{self.index}"
+
+    @property
+    def running(self) -> bool:
+        return self.pid != 0
+
+
+class Supervisor:
+    """The parent of all processes."""
+
+    def __init__(self, config: Any, listeners: Listeners, slot_table: list[int], lock_fd: int) -> None:
+        self.config = config
+        self.listeners = listeners
+        self.slot_table = slot_table
+        self.workers = [Child(WORKER, index) for index in range(config.workers)]
+        self.proxies = [Child(PROXY, index) for index in range(config.proxies)]
+        self.stopping = False
+        self.exit_code = 0
+        self.relay = Relay(self)
+        self._lock_fd = lock_fd
+        self._selector = selectors.DefaultSelector()
+        self._signals: deque[int] = deque()
+        self._notifier = sdnotify.SystemdNotifier()
+        self._announced = False
+        self._client_ids = 1
+        self._reload: Callable[[], None] = lambda: None
+
+    @property
+    def children(self) -> list[Child]:
+        return [*self.workers, *self.proxies]
+
+    # -- life -----------------------------------------------------------------------------------
+
+    def run(self, reload: Callable[[], None]) -> int:
+        """Starts everything and keeps it running until a signal or SHUTDOWN ends it; returns the exit code.
+
+        `reload` is called on SIGHUP.
+        """
+        self._reload = reload
+        self._catch_signals()
+        gc.collect()
+        gc.freeze()
+        for child in self.children:
+            self._start(child)
+        while not self.stopping:
+            self._turn(self._next_timeout_s())
+        self._stop_everything()
+        return self.exit_code
+
+    def stop(self, exit_code: int = 0) -> None:
+        """Begins the orderly end."""
+        self.stopping = True
+        self.exit_code = exit_code
+
+    def _catch_signals(self) -> None:
+        """Queues signals for the loop; the wake-up socket ends its waiting."""
+        reader, writer = socket.socketpair()
+        for sock in (reader, writer):
+            sock.setblocking(False)
+        self._wakeup = (reader, writer)
+        signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+            signal.signal(number, lambda received, frame: self._signals.append(received))
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        self._selector.register(reader, selectors.EVENT_READ, None)
+
+    def _turn(self, timeout_s: float | None) -> None:
+        for key, events in self._selector.select(timeout_s):
+            child = key.data
+            if child is None:
+                self._wakeup[0].recv(4096)
+            elif child.channel is not None:
+                if events & selectors.EVENT_WRITE:
+                    child.channel.flush()
+                if events & selectors.EVENT_READ:
+                    self._receive(child)
+        while self._signals:
+            self._handle_signal(self._signals.popleft())
+        self.relay.expire(time.monotonic())
+        now = time.monotonic()
+        for child in self.children:
+            if not child.running and not self.stopping and child.restart_at <= now:
+                self._start(child)
+            elif child.channel is not None:
+                self._watch(child)
+        if self._announced:
+            self._notifier.notify("WATCHDOG=1")
+
+    def _watch(self, child: Child) -> None:
+        assert child.channel is not None
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if child.channel.wants_to_write else 0)
+        self._selector.modify(child.channel, events, child)
+
+    def _next_timeout_s(self) -> float | None:
+        """Until the next restart, overdue answer or sign of life for the watchdog."""
+        now = time.monotonic()
+        times = [child.restart_at - now for child in self.children if not child.running]
+        if (deadline := self.relay.next_deadline()) is not None:
+            times.append(deadline - now)
+        if (watchdog_us := os.environ.get("WATCHDOG_USEC")) is not None:
+            times.append(int(watchdog_us) / 2e6 / 2)
+        return max(0.0, min(times)) if times else None
+
+    def _handle_signal(self, number: int) -> None:
+        if number == signal.SIGCHLD:
+            self._reap()
+        elif number == signal.SIGHUP:
+            logger.info("SIGHUP: reading the configuration again")
+            self._reload()
+        else:
+            logger.info("%s: shutting down", signal.Signals(number).name)
+            self.stop()
+
+    # -- children -------------------------------------------------------------------------------
+
+    def _start(self, child: Child) -> None:
+        ours, theirs = socket.socketpair()
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            ours.close()
+            self._live(child, control.ControlChannel(theirs), parent)
+        theirs.close()
+        child.pid = pid
+        child.channel = control.ControlChannel(ours)
+        child.ready = False
+        child.started_at = time.monotonic()
+        self._selector.register(child.channel, selectors.EVENT_READ, child)
+        logger.debug("started %s with pid %d", child.name, pid)
+        for peer in self.proxies if child.kind == WORKER else self.workers:
+            if peer.channel is not None:
+                self._connect(child, peer)
+
+    def _connect(self, one: Child, other: Child) -> None:
+        """Gives two processes fresh pipes to one another."""
+        assert one.channel is not None
+        assert other.channel is not None
+        read_1, write_1 = os.pipe()
+        read_2, write_2 = os.pipe()
+        for fd in (read_1, read_2):
+            worker.enlarge_pipe(fd)
+        one.channel.send(control.Attach(other.index), (read_1, write_2))
+        other.channel.send(control.Attach(one.index), (read_2, write_1))
+        for fd in (read_1, write_1, read_2, write_2):
+            os.close(fd)
+
+    def _live(self, child: Child, channel: control.ControlChannel, parent: int) -> None:
+        """The whole life of a forked child. Never returns."""
+        code = 1
+        try:
+            die_with_parent(parent)
+            reset_signals()
+            self._selector.close()
+            for sock in self._wakeup:
+                sock.close()
+            for other in self.children:
+                if other.channel is not None:
+                    other.channel.close()
+            logs.configure(self.config, child.name, queued=True)
+            setproctitle.setproctitle(f"shardkv: {child.name} {self.listeners.title}")
+            if child.kind == WORKER:
+                self.listeners.close()
+                code = worker.run(child.index, self.config, self.slot_table, channel)
+            else:
+                os.close(self._lock_fd)
+                server.run(
+                    child.index,
+                    self.config,
+                    self.slot_table,
+                    len(self.workers),
+                    self.listeners.sockets,
+                    channel,
+                    self._client_ids + child.index,
+                )
+                code = 0
+        except BaseException:
+            logger.exception("%s failed", child.name)
+        finally:
+            logs.close()
+            os._exit(code)
+
+    def _receive(self, child: Child) -> None:
+        assert child.channel is not None
+        for message in child.channel.receive():
+            match message:
+                case control.Ready():
+                    child.ready = True
+                    self._announce()
+                case control.Alive(state):
+                    child.state = state
+                case control.Ask():
+                    self.relay.ask(child, message)
+                case control.Answer(number, body):
+                    self.relay.answered(child, number, body)
+        if child.channel is not None and child.channel.closed:
+            self._close_channel(child)
+
+    def _close_channel(self, child: Child) -> None:
+        if child.channel is not None:
+            self._selector.unregister(child.channel)
+            child.channel.close()
+            child.channel = None
+
+    def _announce(self) -> None:
+        """Tells systemd and the log once everything is there."""
+        if self._announced or not all(child.ready for child in self.children):
+            return
+        self._announced = True
+        logger.info("Ready to accept connections on %s", self.listeners.title)
+        self._notifier.notify(f"READY=1\nSTATUS={len(self.workers)} shards, {len(self.proxies)} proxies")
+
+    def _reap(self) -> None:
+        for child in self.children:
+            if not child.running:
+                continue
+            pid, status = os.waitpid(child.pid, os.WNOHANG)
+            if pid:
+                self._buried(child, os.waitstatus_to_exitcode(status))
+
+    def _buried(self, child: Child, exit_code: int) -> None:
+        """A child is dead: it will be started again, at once the first time, then after ever longer delays."""
+        self._close_channel(child)
+        child.pid = 0
+        self.relay.forget(child)
+        if self.stopping:
+            if exit_code:
+                logger.warning("%s ended with %s", child.name, _ending(exit_code))
+                self.exit_code = self.exit_code or 1
+            return
+        now = time.monotonic()
+        steady = now - child.started_at >= _STEADY_S
+        child.deaths = 0 if steady else child.deaths + 1
+        delay_s = 0.0 if child.deaths <= 1 else min(_LONGEST_RESTART_DELAY_S, 0.05 * 2**child.deaths)
+        child.restart_at = now + delay_s
+        child.restarts += 1
+        logger.warning("%s ended with %s, restarting it in %.1f s", child.name, _ending(exit_code), delay_s)
+
+    # -- the end --------------------------------------------------------------------------------
+
+    def _stop_everything(self) -> None:
+        """Lets the proxies answer what is under way, then the workers make everything durable."""
+        self._notifier.notify("STOPPING=1")
+        deadline = time.monotonic() + self.config.shutdown_timeout
+        for group in (self.proxies, self.workers):
+            for child in group:
+                if child.channel is not None:
+                    child.channel.send(control.Stop())
+            self._wait_for(group, deadline)
+        self.listeners.remove_files()
+        if self.exit_code == 0:
+            logger.info("bye")
+
+    def _wait_for(self, group: list[Child], deadline: float) -> None:
+        self._reap()
+        while any(child.running for child in group):
+            remaining_s = deadline - time.monotonic()
+            if remaining_s <= 0:
+                for child in group:
+                    if child.running:
+                        logger.warning("%s did not stop in time", child.name)
+                        os.kill(child.pid, signal.SIGKILL)
+                deadline += 1.0
+            self._turn(max(0.01, min(remaining_s, 1.0)))
+
+
+def _ending(exit_code: int) -> str:
+    return f"signal {signal.Signals(-exit_code).name}" if exit_code < 0 else f"exit code {exit_code}"
+
+
+def data_folder(config: Any) -> Path:
+    """Where the shards' append-only files are."""
+    return Path(config.dir) / str(config.appenddirname)

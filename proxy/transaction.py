@@ -1,0 +1,199 @@
+"""The coordinator's side of a command that concerns several shards, as a state machine.
+
+`transact` is a generator: it yields what has to be done next, and is sent what came of it. It does no I/O and knows
+no clock, so that a simulation can drive it as well as a proxy.
+
+Without locks, the parts of a reading command go out together; with a single proxy the order of messages in the pipes
+is already a serial order. Otherwise a first message locks the command's keys on each shard and lets the plan look at
+them, and a last one carries out what the plan decided, or only unlocks. A shard that finds a lock taken refuses, and
+holds nothing; then everything is released and tried again, after a few times with the cross-shard token, whose
+holder's claims wait for locks instead. Only the holder of the token ever waits while it holds locks, so there is no
+deadlock.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
+
+
+from shardkv.errors import CommandError
+from shardkv.locks import LockKey, Transaction
+from shardkv.plan import Call, Parts, Read, Values, Write
+from shardkv.shard import lock_keys
+
+TRIES_WITHOUT_TOKEN = 3
+
+_BACKOFF_MS = (0.5, 2.0)
+"""The range a back-off is drawn from; it doubles with each try."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Have each shard run requests; answered with a list of values a shard."""
+
+    parts: Parts
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Have each shard lock keys and run requests under the lock; answered with a list of values a shard, or None
+    for a shard where a lock was taken."""
+
+    transaction: Transaction
+    keys: dict[int, list[LockKey]]
+    whole: bool
+    exclusive: bool
+    wait: bool
+    parts: Parts
+
+
+@dataclass(frozen=True)
+class Commit:
+    """Have each shard run requests as one and unlock; answered with a list of values a shard."""
+
+    transaction: Transaction
+    parts: Parts
+
+
+@dataclass(frozen=True)
+class Release:
+    """Have each of these shards unlock; nobody waits for an answer."""
+
+    transaction: Transaction
+    shards: list[int]
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Wait for so many ms."""
+
+    ms: float
+
+
+@dataclass(frozen=True)
+class TakeToken:
+    """Wait until this transaction has the cross-shard token."""
+
+
+@dataclass(frozen=True)
+class GiveToken:
+    """Give the token back."""
+
+
+Action = Run | Prepare | Commit | Release | Pause | TakeToken | GiveToken
+
+
+@dataclass
+class Counters:
+    """What INFO tells of cross-shard work."""
+
+    commands: int = 0
+    retries: int = 0
+    tokens: int = 0
+
+
+def transact(
+    call: Call, transaction: Transaction, *, lock_reads: bool, counters: Counters
+) -> Generator[Action, Any, Any]:
+    """Carries out a command by its plan; returns the reply's value, a CommandError among them.
+
+    lock_reads   whether reading commands lock as well: needed as soon as there are several proxies.
+    """
+    counters.commands += 1
+    if not call.command.writes and not lock_reads:
+        return (yield from _look(call))
+    keys, whole = locked_keys(call)
+    attempt = 0
+    while True:
+        attempt += 1
+        with_token = attempt > TRIES_WITHOUT_TOKEN
+        if with_token:
+            counters.tokens += 1
+            yield TakeToken()
+        reply = yield from _attempt(call, transaction, keys, whole, wait=with_token)
+        if with_token:
+            yield GiveToken()
+        if reply is not _BUSY:
+            return reply
+        counters.retries += 1
+        low, high = _BACKOFF_MS
+        yield Pause(random.uniform(low, high) * 2**attempt)  # noqa: S311
+
+
+_BUSY = object()
+
+
+def locked_keys(call: Call) -> tuple[dict[int, list[LockKey]], bool]:
+    """What a command locks: keys by shard; or, if it has none, the whole of every shard."""
+    keys, whole = lock_keys(call.db, call.command, call.args)
+    if whole:
+        return {shard: [] for shard in range(call.shards)}, True
+    found: dict[int, list[LockKey]] = {}
+    for db, key in keys:
+        found.setdefault(call.shard_of(key), []).append((db, key))
+    return found, False
+
+
+def _look(call: Call) -> Generator[Action, Any, Any]:
+    """Carries out a reading plan without locks."""
+    plan = call.command.plan(call)
+    try:
+        hop = next(plan)
+        while True:
+            hop = plan.send(_answered((yield Run(hop.parts))))
+    except StopIteration as stop:
+        return stop.value
+    except CommandError as error:
+        return error
+
+
+def _attempt(
+    call: Call, transaction: Transaction, keys: dict[int, list[LockKey]], whole: bool, *, wait: bool
+) -> Generator[Action, Any, Any]:
+    """Locks, carries out the plan, unlocks. Returns the reply's value, or `_BUSY`."""
+    exclusive = call.command.writes
+    plan = call.command.plan(call)
+    locked: list[int] = []
+    try:
+        hop = next(plan)
+        while True:
+            parts = hop.parts if isinstance(hop, Read) else {}
+            if not locked:
+                values = yield Prepare(transaction, keys, whole, exclusive, wait, parts)
+                locked = [shard for shard, answers in values.items() if isinstance(answers, list)]
+                if len(locked) < len(keys):
+                    yield Release(transaction, locked)
+                    return next((error for error in values.values() if isinstance(error, CommandError)), _BUSY)
+            elif parts:
+                nothing: dict[int, list[LockKey]] = {shard: [] for shard in parts}
+                values = _answered((yield Prepare(transaction, nothing, False, exclusive, wait, parts)))
+            if isinstance(hop, Write):
+                values = yield from _commit(transaction, hop.parts, locked)
+                locked = []
+            hop = plan.send({shard: values[shard] for shard in hop.parts})
+    except StopIteration as stop:
+        reply = stop.value
+    except CommandError as error:
+        reply = error
+    if locked:
+        yield Release(transaction, locked)
+    return reply
+
+
+def _commit(transaction: Transaction, parts: Parts, locked: list[int]) -> Generator[Action, Any, Values]:
+    """Has the shards carry out the last hop; those that have nothing to do in it only unlock."""
+    idle = [shard for shard in locked if shard not in parts]
+    if idle:
+        yield Release(transaction, idle)
+    return _answered((yield Commit(transaction, parts)))
+
+
+def _answered(values: dict[int, Any]) -> Values:
+    """The shards' values, if every shard gave some. Raises the error that stands for those of a lost shard."""
+    for answers in values.values():
+        if isinstance(answers, CommandError):
+            raise answers
+    return values

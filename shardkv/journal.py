@@ -1,0 +1,181 @@
+"""A worker's dealings with its append-only file: loading, writing, rewriting, and what to do when the disk fails."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shardkv import clock, errors
+from shardkv.aof.load import load
+from shardkv.aof.log import AppendLog
+from shardkv.aof.rewrite import Rewrite, Stage
+from shardkv.walk import Walk
+
+if TYPE_CHECKING:
+    from shardkv.worker import Worker
+
+logger = logging.getLogger("shardkv.journal")
+
+
+class Journal:
+    """The append-only file of one worker. Without one (`appendonly no`) everything here does nothing."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self.shard = worker.shard
+        self.config = worker.config
+        self.log: AppendLog | None = None
+        self.progress = (0, 0)
+        """While loading: bytes done, bytes in all."""
+        self._rewrite: Rewrite | None = None
+        self._walk: Walk | None = None
+        self._asked = False
+        self.shard.on_flush = self._restart_rewrite
+
+    @property
+    def folder(self) -> Path:
+        """Where this shard's files are."""
+        return Path(self.config.dir) / self.config.appenddirname / f"shard-{self.worker.index}"
+
+    # -- loading --------------------------------------------------------------------------------
+
+    def load(self) -> Iterator[None]:
+        """Loads what is on disk, in slices, and opens the log for what comes.
+
+        Raises AofDamaged if the files are not what was written, OSError if they cannot be read.
+        """
+        if not self.config.appendonly:
+            return
+        begun_s = clock.monotonic()
+        shard = self.shard
+        shard.begin_replay()
+        loading = load(
+            self.folder,
+            apply=shard.replay,
+            filename=self.config.appendfilename,
+            accept_torn=self.config.aof_load_truncated,
+        )
+        while True:
+            try:
+                self.progress = next(loading)
+            except StopIteration as stop:
+                loaded = stop.value
+                break
+            yield
+        shard.end_replay()
+        self.log = AppendLog.open(
+            self.folder,
+            loaded,
+            fsync=self.config.appendfsync,
+            filename=self.config.appendfilename,
+            wake=self.worker.wake,
+        )
+        shard.records = self.log.records
+        keys = sum(len(db) for db in shard.databases.values())
+        logger.info("loaded %d keys in %.2f s", keys, clock.monotonic() - begun_s)
+
+    # -- writing --------------------------------------------------------------------------------
+
+    @property
+    def broken(self) -> bool:
+        """Whether an fsync has failed: then what is on disk is unknown until it is read again."""
+        return self.log is not None and self.log.fsync_error is not None
+
+    def commit(self) -> bool:
+        """Writes what the turn has logged; False if that failed. Then writes are refused until it works again."""
+        log = self.log
+        if log is None:
+            return True
+        if log.commit():
+            if self.shard.refusal is not None:
+                self.shard.refuse_writes(None)
+            return True
+        if log.fsync_error is None:
+            self.shard.refuse_writes(errors.log_failed(log.error))
+        return False
+
+    def close(self) -> bool:
+        """Makes everything durable; False if that failed."""
+        return self.log is None or self.log.close()
+
+    # -- rewriting ------------------------------------------------------------------------------
+
+    @property
+    def rewriting(self) -> bool:
+        """Whether a rewrite is under way."""
+        return self._rewrite is not None
+
+    def begin_rewrite(self) -> bool:
+        """Begins to replace the log by a shorter one that says the same; False if that is being done already."""
+        if self.log is None or self._rewrite is not None:
+            return False
+        logger.info("rewriting the append-only file of %d bytes", self.log.current_size)
+        self._rewrite = self.log.begin_rewrite()
+        return True
+
+    def step(self, budget_s: float) -> None:
+        """Carries a rewrite on for about so many seconds."""
+        rewrite = self._rewrite
+        if rewrite is None:
+            return
+        if rewrite.stage is Stage.READY:
+            self._start_pass(rewrite)
+        elif rewrite.stage is Stage.WALKING:
+            if rewrite.takes_more and self._walk is not None and self._walk.step(budget_s):
+                rewrite.finish()
+        elif rewrite.stage in (Stage.DONE, Stage.FAILED):
+            self._end_rewrite(rewrite)
+
+    @property
+    def wants_slices(self) -> bool:
+        """Whether `step` has work to do now, so that the loop should not wait."""
+        rewrite = self._rewrite
+        return rewrite is not None and (rewrite.takes_more or rewrite.stage is Stage.READY)
+
+    def _start_pass(self, rewrite: Rewrite) -> None:
+        if rewrite.start():
+            # The new increment is a file of its own, in which no database is selected yet.
+            self.shard.start_of_file()
+            self._walk = Walk(list(self.shard.databases.values()), rewrite.write)
+
+    def _end_rewrite(self, rewrite: Rewrite) -> None:
+        assert self.log is not None
+        walk, self._walk, self._rewrite = self._walk, None, None
+        if walk is not None:
+            walk.stop()
+        if rewrite.stage is Stage.DONE:
+            keys = walk.keys if walk is not None else 0
+            logger.info(
+                "rewrote the append-only file: %d keys, %d bytes, %.2f s",
+                keys,
+                self.log.current_size,
+                self.log.last_rewrite_s,
+            )
+        if self._asked:
+            self._asked = False
+            self.begin_rewrite()
+
+    def _restart_rewrite(self) -> None:
+        """The keyspace is about to be emptied or swapped, so a pass over it as it was makes no sense any more."""
+        if self._rewrite is not None and self._walk is not None:
+            self._walk.stop()
+            self._rewrite.abandon()
+            self._asked = True
+
+    def cron(self) -> None:
+        """Looks, now and then, whether the log has grown so much that it is time to rewrite it."""
+        log = self.log
+        if log is None or self._rewrite is not None or not self.config.auto_aof_rewrite_percentage:
+            return
+        size, base = log.current_size, max(1, log.base_size)
+        if size < self.config.auto_aof_rewrite_min_size:
+            return
+        if (size - base) * 100 // base >= self.config.auto_aof_rewrite_percentage:
+            self.begin_rewrite()
+
+    def settings_changed(self, changed: dict[str, Any]) -> None:
+        """Settings have been changed while running."""
+        if self.log is not None and "appendfsync" in changed:
+            self.log.set_fsync(self.config.appendfsync)

@@ -1,0 +1,235 @@
+"""The databases of a shard: keys, values, expiry times.
+
+Everything that reads or changes a key goes through the doors of `Database`:
+
+    read     for a command that looks             edit    for a command that changes the value in place
+    put      stores a value                       remove  takes the key with its value
+    changed  says that a value was changed in place, or a key removed
+
+Keys are kept by slot, one dict each, because a slot is what moves between shards, what SCAN returns at a time, and
+what a rewrite of the AOF walks through.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, Protocol
+
+from shardkv import errors
+from shardkv.errors import CommandError
+from shardkv.expiry import Deadlines
+from shardkv.slots import SLOTS, slot_of
+from shardkv.values import Value
+
+Slot = dict[bytes, Value]
+
+class Owner(Protocol):
+    """What a database needs of its shard."""
+
+    now_ms: int
+    now_s: int
+    dirty: int
+    hits: int
+    misses: int
+    expired_keys: int
+    observed: bool
+    config: Any
+
+    def observe(self, db: Database, key: bytes, event: str) -> None: ...
+    def propagate_removal(self, db: Database, key: bytes) -> None: ...
+
+
+class Walk(Protocol):
+    """A pass over the keyspace as it was when the pass began."""
+
+    def before_change(self, db: Database, slot: int, key: bytes) -> None:
+        """Gets to see a key that is about to change."""
+
+
+class Database:
+    """One of the numbered databases, as far as it lies on this shard."""
+
+    __slots__ = ("deadlines", "expires", "index", "shard", "slots", "touched_s", "walk")
+
+    def __init__(self, shard: Owner, index: int) -> None:
+        self.shard = shard
+        self.index = index
+        self.walk: Walk | None = None
+        self.clear()
+
+    def clear(self) -> list[Slot]:
+        """Empties the database at once; returns what was in it, for the caller to free in slices."""
+        old: list[Slot] = getattr(self, "slots", [])
+        self.slots: list[Slot] = [{} for _ in range(SLOTS)]
+        self.deadlines = Deadlines()
+        self.expires = self.deadlines.at_ms
+        self.touched_s = [0] * SLOTS
+        """When any key of a slot was last accessed, in s. Keys of one slot share it, which costs next to nothing
+        where a time for each key would cost as much as the key."""
+        return old
+
+    def exchange(self, other: Database) -> None:
+        """Swaps contents with another database of the same shard."""
+        for name in ("slots", "deadlines", "expires", "touched_s"):
+            mine = getattr(self, name)
+            setattr(self, name, getattr(other, name))
+            setattr(other, name, mine)
+
+    # -- looking --------------------------------------------------------------------------------
+
+    def read(self, key: bytes, slot: int = -1) -> Value | None:
+        """The value of a key that is there and has not expired, for a command that does not change it.
+
+        Counts a hit or a miss and the time of access. `slot` is the key's, where the caller knows it.
+        """
+        if slot < 0:
+            slot = slot_of(key)
+        value = self.slots[slot].get(key)
+        shard = self.shard
+        if value is None or (self.expires and self._expire_if_due(key)):
+            shard.misses += 1
+            return None
+        shard.hits += 1
+        self.touched_s[slot] = shard.now_s
+        return value
+
+    def read_string(self, key: bytes, slot: int = -1) -> bytes | bytearray | None:
+        """As `read`, of a key that must hold a string. Raises CommandError(WRONG_TYPE)."""
+        value = self.read(key, slot)
+        if value.__class__ is bytes or value is None:
+            return value  # type: ignore[return-value]
+        return string(value)
+
+    def peek(self, key: bytes, slot: int = -1) -> Value | None:
+        """As `read`, but leaves no trace."""
+        value = self.slots[slot if slot >= 0 else slot_of(key)].get(key)
+        if value is None or (self.expires and self._expire_if_due(key)):
+            return None
+        return value
+
+    def idle_s(self, key: bytes) -> int:
+        """Seconds since a key was last accessed, at least."""
+        return max(0, self.shard.now_s - self.touched_s[slot_of(key)])
+
+    # -- changing -------------------------------------------------------------------------------
+
+    def edit(self, key: bytes, slot: int = -1) -> Value | None:
+        """The value of a key, for a command that will change it in place or replace it."""
+        if slot < 0:
+            slot = slot_of(key)
+        value = self.slots[slot].get(key)
+        if value is None or (self.expires and self._expire_if_due(key)):
+            return None
+        if self.walk is not None:
+            self.walk.before_change(self, slot, key)
+        self.touched_s[slot] = self.shard.now_s
+        return value
+
+    def edit_string(self, key: bytes, slot: int = -1) -> bytes | bytearray | None:
+        """As `edit`, of a key that must hold a string. Raises CommandError(WRONG_TYPE)."""
+        value = self.edit(key, slot)
+        if value.__class__ is bytes or value is None:
+            return value  # type: ignore[return-value]
+        return string(value)
+
+    def put(self, key: bytes, value: Value, event: str, slot: int = -1, *, keep_deadline: bool = False) -> None:
+        """Stores a value under a key, in place of any other, and says so: `changed` is not needed after it.
+
+        The key's deadline goes, unless it is to be kept.
+        """
+        if slot < 0:
+            slot = slot_of(key)
+        if self.walk is not None:
+            self.walk.before_change(self, slot, key)
+        self.slots[slot][key] = value
+        if self.expires and not keep_deadline:
+            self.deadlines.remove(key)
+        shard = self.shard
+        self.touched_s[slot] = shard.now_s
+        shard.dirty += 1
+        if shard.observed:
+            shard.observe(self, key, event)
+
+    def remove(self, key: bytes, slot: int = -1) -> Value | None:
+        """Takes a key out; returns the value it had, or None if there was none. The caller says `changed`."""
+        if slot < 0:
+            slot = slot_of(key)
+        if self.walk is not None:
+            self.walk.before_change(self, slot, key)
+        if self.expires:
+            self.deadlines.remove(key)
+        return self.slots[slot].pop(key, None)
+
+    def changed(self, key: bytes, event: str) -> None:
+        """A value was changed in place, its deadline moved, or a key removed: every change ends here or in `put`,
+        once per key and event (the name that keyspace notifications use)."""
+        shard = self.shard
+        shard.dirty += 1
+        if shard.observed:
+            shard.observe(self, key, event)
+
+    def set_deadline(self, key: bytes, at_ms: int) -> None:
+        """Gives a key that is there an expiry time, in ms since 1970."""
+        if self.walk is not None:
+            self.walk.before_change(self, slot_of(key), key)
+        self.deadlines.set(key, at_ms, self.shard.now_ms)
+
+    def persist(self, key: bytes) -> bool:
+        """Takes a key's expiry time away; whether it had one."""
+        if self.walk is not None:
+            self.walk.before_change(self, slot_of(key), key)
+        return self.deadlines.remove(key)
+
+    # -- expiry ---------------------------------------------------------------------------------
+
+    def _expire_if_due(self, key: bytes) -> bool:
+        at_ms = self.expires.get(key)
+        if at_ms is None or at_ms > self.shard.now_ms:
+            return False
+        self.expire(key)
+        return True
+
+    def expire(self, key: bytes) -> None:
+        """Removes a key whose time has come, and has the removal logged."""
+        self.remove(key)
+        shard = self.shard
+        shard.expired_keys += 1
+        shard.propagate_removal(self, key)
+        if shard.observed:
+            shard.observe(self, key, "expired")
+
+    # -- the whole database ---------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        """The number of keys, with those that have expired but were not looked at since."""
+        return sum(map(len, self.slots))
+
+    def keys(self) -> Iterator[bytes]:
+        """All keys that have not expired. The database must not change meanwhile."""
+        expires, now_ms = self.expires, self.shard.now_ms
+        for slot in self.slots:
+            for key in slot:
+                if not expires or expires.get(key, now_ms + 1) > now_ms:
+                    yield key
+
+    def random_key(self) -> bytes | None:
+        """A key at random, or None if there is none: a random occupied slot, a random key of it."""
+        first = random.randrange(SLOTS)  # noqa: S311
+        for number in range(first, first + SLOTS):
+            slot = self.slots[number % SLOTS]
+            if slot:
+                key = next(islice(slot, random.randrange(len(slot)), None))  # noqa: S311
+                if self.peek(key, number % SLOTS) is not None:
+                    return key
+        return None
+
+
+def string(value: Value | None) -> bytes | bytearray:
+    """A string that is not stored as plain bytes. Raises CommandError(WRONG_TYPE) for what is no string."""
+    if value.__class__ is int:
+        return b"%d" % value
+    if value.__class__ is bytearray:
+        return value  # type: ignore[return-value]
+    raise CommandError(errors.WRONG_TYPE)

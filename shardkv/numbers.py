@@ -1,0 +1,92 @@
+"""Numbers as Redis reads and writes them."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from shardkv import errors
+from shardkv.errors import CommandError
+
+INT64_MIN = -(2**63)
+INT64_MAX = 2**63 - 1
+UINT64_MAX = 2**64 - 1
+
+
+def integer(text: bytes, error: bytes = errors.NOT_AN_INTEGER) -> int:
+    """A signed 64-bit integer in its one canonical spelling (no plus sign, spaces or leading zeros).
+
+    Raises CommandError(error) for anything else.
+    """
+    try:
+        number = int(text)
+    except ValueError:
+        raise CommandError(error) from None
+    if not INT64_MIN <= number <= INT64_MAX or b"%d" % number != text:
+        raise CommandError(error)
+    return number
+
+
+def canonical_integer(text: bytes | bytearray) -> int | None:
+    """The number that `text` is the canonical spelling of, or None. What Redis stores as an integer."""
+    if not 0 < len(text) <= 20:
+        return None
+    try:
+        number = int(text)
+    except ValueError:
+        return None
+    return number if INT64_MIN <= number <= INT64_MAX and b"%d" % number == text else None
+
+
+_FLOAT = re.compile(
+    rb"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|0x(?:[0-9a-f]+\.?[0-9a-f]*|\.[0-9a-f]+)(?:p[+-]?\d+)?|inf(?:inity)?)",
+    re.IGNORECASE,
+)
+
+
+def double(text: bytes, error: bytes = errors.NOT_A_FLOAT) -> float:
+    """A floating point number as strtod reads it, the whole text; infinities are allowed, NaN is not.
+
+    Raises CommandError(error) for anything else.
+    """
+    if not _FLOAT.fullmatch(text):
+        raise CommandError(error)
+    if b"x" in text or b"X" in text:
+        return float.fromhex(text.decode())
+    return float(text)
+
+
+def format_double(number: float) -> bytes:
+    """The shortest text that reads back as the same double, spelled as Redis 7.2 does (its fpconv and
+    d2string): integers without a point, exponents without padding."""
+    if number.is_integer() and abs(number) < 2**63:
+        return b"-0" if number == 0 and math.copysign(1, number) < 0 else b"%d" % int(number)
+    if math.isinf(number):
+        return b"inf" if number > 0 else b"-inf"
+    if math.isnan(number):
+        return b"nan"
+    sign, digits, exponent = _shortest(number)
+    # fpconv's emit_digits: `exponent` is K, the power of ten of the last digit.
+    magnitude = abs(exponent + len(digits) - 1)
+    if exponent >= 0 and magnitude < len(digits) + 7:
+        return sign + digits + b"0" * exponent
+    if exponent < 0 and (exponent > -7 or magnitude < 4):
+        point = len(digits) + exponent
+        if point <= 0:
+            return sign + b"0." + b"0" * -point + digits
+        return sign + digits[:point] + b"." + digits[point:]
+    mantissa = digits if len(digits) == 1 else digits[:1] + b"." + digits[1:]
+    power = exponent + len(digits) - 1
+    return sign + mantissa + b"e%s%d" % (b"-" if power < 0 else b"+", magnitude)
+
+
+def _shortest(number: float) -> tuple[bytes, bytes, int]:
+    """Sign, digits without zeros at either end, and the power of ten of the last digit."""
+    text = repr(number).encode()
+    sign = b"-" if text.startswith(b"-") else b""
+    mantissa, _, power = text.lstrip(b"-").partition(b"e")
+    whole, _, fraction = mantissa.partition(b".")
+    exponent = int(power or 0) - len(fraction)
+    digits = (whole + fraction).lstrip(b"0")
+    stripped = digits.rstrip(b"0")
+    return sign, stripped, exponent + len(digits) - len(stripped)

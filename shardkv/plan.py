@@ -1,0 +1,140 @@
+"""How a command that concerns several shards is spread over them.
+
+A plan is a generator. It yields hops, gets the values that the shards answered, and returns the reply's value:
+
+    def sum_of_parts(call):
+        values = yield Read(call.by_shard())
+        return sum(number for parts in values.values() for [number] in [parts])
+
+A hop names requests by shard, as clients write them. `Read` hops look; a `Write` hop is the last one, and all its
+shards carry it out together. Who drives the plan (the coordinator in a proxy) has locked the command's keys before
+the first hop of a writing command, so what a Read found still holds at the Write. A plan does no I/O, and knows
+neither processes nor pipes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import Any
+
+from shardkv.command import Command
+from shardkv.errors import CommandError
+from shardkv.resp.replies import OK
+from shardkv.slots import slot_of
+
+Parts = dict[int, list[list[Any]]]
+"""Requests by shard."""
+
+Values = dict[int, list[Any]]
+"""The values of those requests, by shard, in the same order."""
+
+
+@dataclass(frozen=True)
+class Read:
+    """A hop that looks."""
+
+    parts: Parts
+
+
+@dataclass(frozen=True)
+class Write:
+    """The last hop: changes, made on all its shards or on none."""
+
+    parts: Parts
+
+
+Hop = Read | Write
+Plan = Generator[Hop, Values, Any]
+
+
+@dataclass(frozen=True)
+class Call:
+    """A client's command, as a plan sees it."""
+
+    command: Command
+    args: list[Any]
+    """The request, its name in the first place."""
+    db: int
+    slot_table: list[int] = field(repr=False)
+    shards: int
+
+    def shard_of(self, key: bytes) -> int:
+        """The shard that owns a key."""
+        return self.slot_table[slot_of(key)]
+
+    def positions(self) -> dict[int, list[int]]:
+        """The positions of the command's keys in its request, by shard."""
+        found: dict[int, list[int]] = {}
+        for position in self.command.key_positions(self.args):
+            found.setdefault(self.shard_of(self.args[position]), []).append(position)
+        return found
+
+    def by_shard(self) -> Parts:
+        """The same command for each shard, with the shard's own keys and what follows each of them up to the
+        next key. For commands that are a name and a list of keys, or of keys and values."""
+        step = self.command.keys[0].step
+        return {
+            shard: [[self.args[0], *(arg for at in positions for arg in self.args[at : at + step])]]
+            for shard, positions in self.positions().items()
+        }
+
+    def everywhere(self) -> Parts:
+        """The same request for every shard."""
+        return {shard: [list(self.args)] for shard in range(self.shards)}
+
+
+def check(values: Values) -> None:
+    """Raises the first error among the values."""
+    for answers in values.values():
+        for answer in answers:
+            if isinstance(answer, CommandError):
+                raise answer
+
+
+def _hop(call: Call, parts: Parts) -> Hop:
+    return Write(parts) if call.command.writes else Read(parts)
+
+
+def sum_of_keys(call: Call) -> Plan:
+    """Each shard gets its own keys; the reply is the sum of theirs. DEL, EXISTS, TOUCH."""
+    values = yield _hop(call, call.by_shard())
+    check(values)
+    return sum(answers[0] for answers in values.values())
+
+
+def values_of_keys(call: Call) -> Plan:
+    """Each shard gets its own keys; the reply holds an element a key, in the request's order. MGET."""
+    values = yield _hop(call, call.by_shard())
+    check(values)
+    found: dict[int, Any] = {}
+    for shard, positions in call.positions().items():
+        found.update(zip(positions, values[shard][0], strict=True))
+    return [found[position] for position in sorted(found)]
+
+
+def ok_of_keys(call: Call) -> Plan:
+    """Each shard gets its own keys and values; the reply is OK. MSET."""
+    check((yield _hop(call, call.by_shard())))
+    return OK
+
+
+def everywhere(merge: Callable[[list[Any]], Any]) -> Callable[[Call], Plan]:
+    """A plan that puts the same request to every shard and merges their values, in the shards' order."""
+
+    def plan(call: Call) -> Plan:
+        values = yield _hop(call, call.everywhere())
+        check(values)
+        return merge([values[shard][0] for shard in sorted(values)])
+
+    return plan
+
+
+def concatenate(lists: list[list[Any]]) -> list[Any]:
+    """Merges the shards' lists into one."""
+    return [item for part in lists for item in part]
+
+
+def first(values: list[Any]) -> Any:
+    """Takes the first shard's value, where all say the same."""
+    return values[0]

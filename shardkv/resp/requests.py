@@ -1,0 +1,366 @@
+"""Client requests: bytes in, requests out.
+
+Two parsers share the work. `RequestReader` itself is the strict one: it knows all that Redis 7.2 does with
+the bytes of a client (networking.c: processInlineBuffer, processMultibulkBuffer), every bound and every error.
+What nearly all traffic consists of, chunks of whole multibulk requests, it leaves to hiredis, which is some
+eight times as fast but reads replies: it would take any RESP type for a request or an argument, and has no
+bounds. So `_PlainParser` gives hiredis nothing that could hurt, gives up whenever what comes back is anything
+but plain requests, and keeps nothing from one chunk to the next. Whatever it does not take, the strict parser
+reads from the same bytes.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from typing import Any, Final
+
+import hiredis
+
+from shardkv import errors, limits, quoting
+from shardkv.errors import ProtocolError
+from shardkv.numbers import canonical_integer
+
+_STAR: Final = ord("*")
+_LINE_FEED: Final = ord("\n")
+_NUL: Final = 0
+
+# hiredis.Reader moves what it has not read yet to the front of its buffer after each KiB it has read, so
+# that long chunks are cheaper in slices.
+_SLICE_BYTES: Final = 8 * 1024
+
+# How far from a chunk's end the start of its last, incomplete request is searched.
+_LAST_REQUEST_BYTES: Final = 32 * 1024
+
+_NOT_ENOUGH: Final = object()
+
+
+def is_http(name: bytes) -> bool:
+    """Whether a request's first word tells that a browser was tricked into sending it (as Redis finds out)."""
+    return name.partition(b"\0")[0].lower() in (b"post", b"host:")
+
+
+class _PlainParser:
+    """Parses chunks that hold whole multibulk requests and nothing else.
+
+    It has no state between two calls, so one serves all readers of a process (but not two threads at once).
+    """
+
+    # hiredis reserves memory for as many arguments as a header announces.
+    _large_count = re.compile(rb"\*\d{%d}" % len(str(limits.MAX_ARGUMENTS))).search
+
+    # Other types than * and $ that hiredis returns as bytes, or as a list or dict of them.
+    _OTHER_TYPES = b"+(=~|>%"
+
+    def __init__(self) -> None:
+        # Fed after a chunk, this number comes out as itself only if the chunk ended with a whole request.
+        # A client must not be able to send it.
+        self._end = secrets.randbits(60)
+        self._encoded_end = b":%d\r\n" % self._end
+        self._renew()
+
+    def _renew(self) -> None:
+        reader = hiredis.Reader(notEnoughData=_NOT_ENOUGH)
+        self._feed, self._gets, self._has_data = reader.feed, reader.gets, reader.has_data
+
+    def parse(self, chunk: bytes) -> list[list[bytes]] | None:
+        """The requests that `chunk` consists of, or None if anything about it is unusual."""
+        # One of these types may stand anywhere in an argument; where it stands decides what it is. The search
+        # for a single byte is the cheapest there is.
+        has_other_types = (
+            43 in chunk
+            or 40 in chunk
+            or 61 in chunk
+            or 126 in chunk
+            or 124 in chunk
+            or 62 in chunk
+            or 37 in chunk
+        )
+        if self._large_count(_with_stars(chunk) if has_other_types else chunk):
+            return None
+        try:
+            requests = self._read(chunk)
+        except Exception:  # Whatever it is that hiredis does not like, the strict parser decides about it.
+            requests = None
+        if requests is None:
+            self._renew()
+        elif has_other_types and self._has_other_types(chunk, requests):
+            return None
+        return requests
+
+    def _read(self, chunk: bytes) -> list[list[bytes]] | None:
+        """What hiredis finds in `chunk`; None or some exception unless it is a sequence of whole requests with
+        nothing but bytes for arguments."""
+        feed = self._feed
+        gets = self._gets
+        requests: list[Any]
+        if len(chunk) <= _SLICE_BYTES:
+            feed(chunk)
+            request = gets()
+            if not self._has_data():
+                # Joining raises TypeError for anything but bytes; an empty result may be an empty request.
+                return [request] if b"".join(request) else None
+            requests = [request]
+        else:
+            requests = []
+            for start in range(0, len(chunk), _SLICE_BYTES):
+                feed(chunk[start : start + _SLICE_BYTES])
+                requests += iter(gets, _NOT_ENOUGH)
+        feed(self._encoded_end)
+        requests += iter(gets, _NOT_ENOUGH)
+        if requests.pop() != self._end or not all(map(b"".join, requests)):
+            return None
+        return requests
+
+    def _has_other_types(self, chunk: bytes, requests: list[list[bytes]]) -> bool:
+        """Whether one of the other types stands in `chunk` but not in an argument of its `requests`."""
+        arguments = b"".join(map(b"".join, requests))
+        in_chunk = len(chunk) - len(chunk.translate(None, self._OTHER_TYPES))
+        return in_chunk != len(arguments) - len(arguments.translate(None, self._OTHER_TYPES))
+
+
+def _with_stars(chunk: bytes) -> bytes:
+    """`chunk` with a star for each type that may announce a count of elements."""
+    return chunk.replace(b">", b"*").replace(b"~", b"*").replace(b"|", b"*")
+
+
+_plain_parser = _PlainParser()
+
+
+class _Unauthenticated(ProtocolError):
+    """The request is too large for a client that has not authenticated."""
+
+
+class RequestReader:
+    """Reads the requests of one client.
+
+    `max_bulk_bytes` bounds one argument (the setting proto-max-bulk-len), `query_buffer_bytes` what is held
+    of an incomplete request (client-query-buffer-limit). Both may be changed at any time, for requests not
+    read yet.
+    """
+
+    def __init__(self, max_bulk_bytes: int = 512 * 1024**2, query_buffer_bytes: int = 1024**3) -> None:
+        self.max_bulk_bytes = max_bulk_bytes
+        self.query_buffer_bytes = query_buffer_bytes
+        self.error: ProtocolError | None = None
+        """Set once the stream is broken; an empty text asks for a silent end of the connection."""
+        self.deferred = False
+        """Whether the next request is too large for a client that has not authenticated, but one of those
+        just returned may change that. Call feed(b"") once they were carried out."""
+        self._restricted = False
+        self._clear()
+
+    def _clear(self) -> None:
+        """Forgets the open request."""
+        self._buffered_bytes = 0
+        # Its arguments so far, how many are missing (0 before its header is complete), the length of the next
+        # one (-1 before it is known), and the bytes at hand of the incomplete line or argument.
+        self._arguments: list[bytes] = []
+        self._missing = 0
+        self._bulk_bytes = -1
+        self._held = bytearray()
+        self._settle()
+
+    def _settle(self) -> None:
+        """Decides whether the next bytes may be parsed by the plain parser."""
+        self._plain = not (self._buffered_bytes or self._restricted or self.error)
+
+    @property
+    def restricted(self) -> bool:
+        """Whether the client has yet to authenticate: `limits.UNAUTHENTICATED_ARGUMENTS` and
+        `limits.UNAUTHENTICATED_BULK_BYTES` apply. A change affects the headers not read yet."""
+        return self._restricted
+
+    @restricted.setter
+    def restricted(self, restricted: bool) -> None:
+        self._restricted = restricted
+        self._settle()
+
+    @property
+    def buffered_bytes(self) -> int:
+        """How many bytes of an incomplete or deferred request are held."""
+        return self._buffered_bytes
+
+    def feed(self, data: bytes) -> list[list[bytes]]:
+        """Takes what the client sent next and returns the requests that are complete with it, in order, each
+        a new list that the caller may change. None is empty, though a request's name may be.
+
+        Sets `error` if the bytes break the protocol; later calls return nothing.
+        """
+        if (
+            self._plain
+            and data
+            and data[0] == _STAR
+            and data[-1] == _LINE_FEED
+            and len(data) <= self.max_bulk_bytes
+        ):
+            requests = _plain_parser.parse(data)
+            if requests is not None:
+                return requests
+        return self._feed_strictly(data)
+
+    def _feed_strictly(self, data: bytes) -> list[list[bytes]]:
+        if self.error:
+            return []
+        requests: list[list[bytes]] = []
+        self.deferred = False
+        try:
+            if self._buffered_bytes:
+                data, position = self._take_up(data)
+                data = data[self._read_request(data, position, requests) :]
+            self._read_requests(self._read_plain(data, requests), requests)
+        except ProtocolError as error:
+            self._break(error)
+        if self._buffered_bytes > self.query_buffer_bytes:
+            self._break(ProtocolError(b""))
+        self._settle()
+        return requests
+
+    def _break(self, error: ProtocolError) -> None:
+        self.error = error
+        self._clear()
+
+    def _read_plain(self, data: bytes, requests: list[list[bytes]]) -> bytes:
+        """Has the plain parser read what it can from a request's start on; returns what is left to read.
+
+        Usually that is the part of a request that a chunk ends with.
+        """
+        if self._restricted or data[:1] != b"*" or len(data) > self.max_bulk_bytes:
+            return data
+        last_request = data.rfind(b"\r\n*", -_LAST_REQUEST_BYTES) + 2
+        for end in (len(data), last_request):
+            if end > 1 and data[end - 1] == _LINE_FEED:
+                plain = _plain_parser.parse(data[:end])
+                if plain is not None:
+                    requests += plain
+                    return data[end:]
+        return data
+
+    # -- the strict parser ----------------------------------------------------------------------
+
+    def _read_requests(self, data: bytes, requests: list[list[bytes]]) -> None:
+        """Reads all of `data`, which begins with a request."""
+        position = 0
+        while position < len(data):
+            start = position
+            try:
+                position = self._read_request(data, start, requests)
+            except _Unauthenticated:
+                if not requests:
+                    raise
+                self._clear()
+                self.deferred = True
+                self._hold(data, start, start)
+                return
+
+    def _take_up(self, data: bytes) -> tuple[bytes, int]:
+        """Goes on with the open request; returns the data to read now, and from where on."""
+        held = self._held
+        if self._bulk_bytes < 0:
+            data = bytes(held) + data
+            self._buffered_bytes -= len(held)
+            held.clear()
+            return data, 0
+        # Large arguments come in many chunks; each is copied only once before all are there.
+        wanted = self._bulk_bytes + 2 - len(held)
+        part = data[:wanted]
+        held += part
+        self._buffered_bytes += len(part)
+        if len(part) == wanted:
+            del held[-2:]
+            self._held = bytearray()
+            self._add_argument(bytes(held))
+        return data, len(part)
+
+    def _hold(self, data: bytes, start: int, position: int) -> int:
+        """Keeps what there is of a request, read from `start` on as far as `position`; returns the end."""
+        self._held += data[position:]
+        self._buffered_bytes += len(data) - start
+        return len(data)
+
+    def _read_request(self, data: bytes, start: int, requests: list[list[bytes]]) -> int:
+        """Reads the open request, or the next one, from `start` on, and adds it to `requests` if it is
+        complete and not empty. Returns where it ends in `data`. Raises ProtocolError."""
+        position = start
+        if not self._missing and not self._arguments:
+            if data[start] != _STAR:
+                return self._read_inline(data, start, requests)
+            line = _line(data, start, b"\r", errors.TOO_BIG_COUNT)
+            if line is None or start + len(line) + 2 > len(data):
+                return self._hold(data, start, start)
+            self._missing = self._argument_count(line)
+            position += len(line) + 2
+        while self._missing:
+            if self._bulk_bytes < 0:
+                line = _line(data, position, b"\r", errors.TOO_BIG_BULK_LENGTH)
+                if line is None or position + len(line) + 2 > len(data):
+                    return self._hold(data, start, position)
+                self._bulk_bytes = self._argument_bytes(line)
+                position += len(line) + 2
+            end = position + self._bulk_bytes
+            # As in Redis, the two bytes after an argument may be any, and so may the one after a header's \r.
+            if end + 2 > len(data):
+                return self._hold(data, start, position)
+            self._add_argument(data[position:end])
+            position = end + 2
+        if self._arguments:
+            requests.append(self._arguments)
+            self._arguments = []
+        self._buffered_bytes = 0
+        return position
+
+    def _read_inline(self, data: bytes, start: int, requests: list[list[bytes]]) -> int:
+        """Like `_read_request`, for a request that is a line of words."""
+        line = _line(data, start, b"\n", errors.TOO_BIG_INLINE)
+        if line is None:
+            return self._hold(data, start, start)
+        try:
+            words = quoting.split(line.removesuffix(b"\r"))
+        except ValueError:
+            raise ProtocolError(errors.UNBALANCED_QUOTES) from None
+        if words:
+            if is_http(words[0]):
+                raise ProtocolError(b"")
+            requests.append(words)
+        return start + len(line) + 1
+
+    def _add_argument(self, argument: bytes) -> None:
+        self._arguments.append(argument)
+        self._bulk_bytes = -1
+        self._missing -= 1
+
+    def _argument_count(self, line: bytes) -> int:
+        """Takes a request's header line."""
+        count = canonical_integer(line[1:])
+        if count is None or count > limits.MAX_ARGUMENTS:
+            raise ProtocolError(errors.INVALID_COUNT)
+        if self._restricted and count > limits.UNAUTHENTICATED_ARGUMENTS:
+            raise _Unauthenticated(errors.UNAUTHENTICATED_COUNT)
+        return max(count, 0)
+
+    def _argument_bytes(self, line: bytes) -> int:
+        """Takes an argument's header line; an empty one begins with what ends it."""
+        if line[:1] != b"$":
+            raise ProtocolError(errors.expected_bulk(line[:1] or b"\r"))
+        length = canonical_integer(line[1:])
+        if length is None or not 0 <= length <= self.max_bulk_bytes:
+            raise ProtocolError(errors.INVALID_BULK_LENGTH)
+        if self._restricted and length > limits.UNAUTHENTICATED_BULK_BYTES:
+            raise _Unauthenticated(errors.UNAUTHENTICATED_BULK_LENGTH)
+        return length
+
+
+def _line(data: bytes, start: int, ending: bytes, too_big: bytes) -> bytes | None:
+    """The line at `start` without its ending, or None if that is not there.
+
+    As in Redis, which searches as in a C string, it is not found behind a NUL. Raises ProtocolError(too_big)
+    if the line exceeds `limits.MAX_INLINE_BYTES`.
+    """
+    end = data.find(ending, start, start + limits.MAX_INLINE_BYTES + 1)
+    if end >= 0:
+        line = data[start:end]
+        if _NUL not in line:
+            return line
+    if len(data) - start > limits.MAX_INLINE_BYTES:
+        raise ProtocolError(too_big)
+    return None

@@ -1,0 +1,486 @@
+"""The settings: every one is declared here once, with its kind, default and meaning.
+
+The configuration file's syntax, CONFIG GET, SET and REWRITE, and conf/shardkv.conf follow from these
+declarations. Names, meanings and defaults are those of Redis wherever it has the setting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from shardkv import errors, glob, limits
+from shardkv.errors import CommandError
+from shardkv.foreign_directives import FIXED
+from shardkv.numbers import INT64_MAX
+from shardkv.setting_kinds import (
+    INT_MAX,
+    UNSIGNED_MAX,
+    Addresses,
+    BareName,
+    BufferLimit,
+    BufferLimits,
+    Choice,
+    ClientBufferLimits,
+    Folder,
+    Integer,
+    Memory,
+    Octal,
+    Setting,
+    Text,
+    YesNo,
+    setting,
+)
+
+NETWORK = "Network"
+CLIENTS = "Clients and their limits"
+PROCESSES = "Processes"
+KEYSPACE = "Keyspace"
+PERSISTENCE = "Append-only file"
+LOGGING = "Log and measurements"
+ENCODINGS = "Encodings of small values"
+
+KB, MB, GB = 2**10, 2**20, 2**30
+
+
+@dataclass(slots=True, kw_only=True)
+class Config:
+    """What the server runs with. Made by shardkv.config_file.load(), changed by set()."""
+
+    bind: tuple[str, ...] = setting(
+        NETWORK,
+        ("127.0.0.1", "-::1"),
+        Addresses(),
+        """Listens on these addresses only. An address with a - before it may be missing on this host; * and
+        ::* stand for every IPv4 and IPv6 address. The default serves programs on this host alone; before you
+        add other addresses, set requirepass. Empty: no TCP listener.""",
+        mutable=False,
+    )
+    port: int = setting(
+        NETWORK,
+        6379,
+        Integer(0, 65535),
+        """Accepts TCP connections on this port. With 0 there is no TCP listener, only the unix socket.""",
+        mutable=False,
+    )
+    protected_mode: bool = setting(
+        NETWORK,
+        True,
+        YesNo(),
+        """While no password is set, connections from other hosts are answered with an error and closed, even
+        if bind lets them in. Turn it off only where a firewall does this work.""",
+    )
+    tcp_backlog: int = setting(
+        NETWORK,
+        511,
+        Integer(),
+        """Connections that may wait to be accepted. The kernel cuts it to net.core.somaxconn; raise both if
+        clients connect in bursts.""",
+        mutable=False,
+    )
+    unixsocket: str = setting(
+        NETWORK,
+        "",
+        Text(),
+        """Also listens on a unix socket of this path. Empty: no unix socket.""",
+        mutable=False,
+    )
+    unixsocketperm: int = setting(
+        NETWORK,
+        0,
+        Octal(),
+        """Permissions of the unix socket, such as 770: who may connect to it. 0 leaves what the process's
+        umask gives.""",
+        mutable=False,
+    )
+    tcp_keepalive: int = setting(
+        NETWORK,
+        300,
+        Integer(),
+        """Seconds of silence after which the kernel probes whether the client's host is still there, so that
+        connections of vanished hosts are closed. 0: never.""",
+    )
+    timeout: int = setting(
+        CLIENTS,
+        0,
+        Integer(),
+        """Closes the connection of a client that has sent nothing for so many seconds; clients that wait in a
+        blocking command or are subscribed are left alone. 0: never.""",
+    )
+    maxclients: int = setting(
+        CLIENTS,
+        10000,
+        Integer(1, UNSIGNED_MAX),
+        """Clients connected at the same time, to all proxies together. Further ones get an error and are
+        closed. Each needs a file descriptor; the server raises its limit as far as the system lets it.""",
+    )
+    requirepass: str = setting(
+        CLIENTS,
+        "",
+        Text(),
+        """The password that clients must send with AUTH or HELLO before anything else. Choose a long one, for
+        thousands can be tried in a second. Empty: none.""",
+        secret=True,
+    )
+    proto_max_bulk_len: int = setting(
+        CLIENTS,
+        512 * MB,
+        Memory(MB),
+        """The longest argument of a request, and the longest string that APPEND, SETRANGE and their like may
+        make. Longer ones get an error.""",
+    )
+    client_query_buffer_limit: int = setting(
+        CLIENTS,
+        GB,
+        Memory(MB),
+        """The longest unfinished request of one client. A client that exceeds it is closed.""",
+    )
+    client_output_buffer_limit: BufferLimits = setting(  # noqa: RUF009 - makes a field
+        CLIENTS,
+        BufferLimits(
+            normal=BufferLimit(0, 0, 0),
+            replica=BufferLimit(256 * MB, 64 * MB, 60),
+            pubsub=BufferLimit(32 * MB, 8 * MB, 60),
+        ),
+        ClientBufferLimits(),
+        """Closes a client that does not read its replies when more of them wait than the hard limit, or more
+        than the soft limit for so many seconds without a break. 0 bytes: no such limit. The classes are
+        normal, replica, and pubsub for clients with subscriptions; each may have a line of its own.""",
+    )
+    databases: int = setting(
+        KEYSPACE,
+        16,
+        Integer(1),
+        """Databases that SELECT can choose from, numbered from 0.""",
+        mutable=False,
+    )
+    lfu_log_factor: int = setting(
+        KEYSPACE,
+        10,
+        Integer(),
+        """How slowly the access counters that OBJECT FREQ shows grow: with 10 they are full after about a
+        million accesses, with 100 after ten million.""",
+    )
+    lfu_decay_time: int = setting(
+        KEYSPACE,
+        1,
+        Integer(),
+        """Minutes after which an access counter that OBJECT FREQ shows is lowered by one. 0: never.""",
+    )
+    workers: int = setting(
+        PROCESSES,
+        0,
+        Integer(0, limits.MAX_WORKERS),
+        """Worker processes: each holds one shard of the keys and runs the commands for them. 0: one per core.
+        It may differ from one start to the next, no key is lost.""",
+        mutable=False,
+    )
+    proxies: int = setting(
+        PROCESSES,
+        0,
+        Integer(0, limits.MAX_PROXIES),
+        """Proxy processes: they talk to the clients and pass their commands to the workers. 0: one for every 4
+        cores, and at least one.""",
+        mutable=False,
+    )
+    pidfile: str = setting(
+        PROCESSES,
+        "",
+        Text(),
+        """Writes the supervisor's process id to this file. Empty: no such file; systemd needs none.""",
+        mutable=False,
+    )
+    hz: int = setting(
+        PROCESSES,
+        10,
+        Integer(clamp=(1, 500)),
+        """Rounds of background work per second, such as removing expired keys and closing idle clients; taken
+        as 1 to 500. A higher number makes these more punctual and costs processor time when idle.""",
+    )
+    shutdown_timeout: int = setting(
+        PROCESSES,
+        10,
+        Integer(),
+        """Seconds that a shutdown waits for requests under way. What has not finished then is cut off, after
+        the append-only files are safe.""",
+    )
+    enable_debug_command: str = setting(
+        PROCESSES,
+        "no",
+        Choice("no", "yes", "local"),
+        """Whether clients may use DEBUG: none, all, or those connected from this host. It is made for tests
+        and can stall the server.""",
+        mutable=False,
+    )
+    dir: str = setting(
+        PERSISTENCE,
+        "./",
+        Folder(),
+        """The folder of all data: each shard's append-only files and the map of the shards. One server at a
+        time can use it. A relative path starts where the server was started.""",
+        mutable=False,
+    )
+    appendonly: bool = setting(
+        PERSISTENCE,
+        True,
+        YesNo(),
+        """Writes every change to the append-only files, from which the data is loaded at the next start.
+        Without them everything is lost when the server stops. This differs from Redis, where the default is
+        no.""",
+    )
+    appenddirname: str = setting(
+        PERSISTENCE,
+        "appendonlydir",
+        BareName("appenddirname", "dirname"),
+        """The folder, in dir, of the append-only files; each shard has a folder in it.""",
+        mutable=False,
+    )
+    appendfilename: str = setting(
+        PERSISTENCE,
+        "appendonly.aof",
+        BareName("appendfilename", "filename"),
+        """What the names of the append-only files start with.""",
+        mutable=False,
+    )
+    appendfsync: str = setting(
+        PERSISTENCE,
+        "everysec",
+        Choice("everysec", "always", "no"),
+        """When changes are forced to the disk. always: before the reply, so that no acknowledged write is
+        lost; requests that come together share one fsync. everysec: a power cut may cost about the last
+        second, the death of a process nothing. no: when the system likes, often after 30 seconds.""",
+    )
+    no_appendfsync_on_rewrite: bool = setting(
+        PERSISTENCE,
+        False,
+        YesNo(),
+        """With yes nothing is forced to the disk while a rewrite runs, as if appendfsync were no: fewer slow
+        replies on slow disks, but a power cut may cost all changes since the rewrite began.""",
+    )
+    auto_aof_rewrite_percentage: int = setting(
+        PERSISTENCE,
+        100,
+        Integer(),
+        """Rewrites a shard's append-only file by itself when it has grown by so many percent since its last
+        rewrite. 0: never.""",
+    )
+    auto_aof_rewrite_min_size: int = setting(
+        PERSISTENCE,
+        64 * MB,
+        Memory(),
+        """A shard's append-only file is not rewritten by itself while it is smaller than this.""",
+    )
+    aof_load_truncated: bool = setting(
+        PERSISTENCE,
+        True,
+        YesNo(),
+        """What to do at the start with an append-only file whose end is missing, as after a power cut. yes:
+        cuts the torn record off, logs its place and goes on. no: refuses to start.""",
+    )
+    loglevel: str = setting(
+        LOGGING,
+        "notice",
+        Choice("debug", "verbose", "notice", "warning", "nothing"),
+        """How much is logged: messages of this importance and above, debug being the least; nothing turns the
+        log off.""",
+    )
+    logfile: str = setting(
+        LOGGING,
+        "",
+        Text(),
+        """Appends the log to this file. Empty: to the standard output, from where systemd collects it.""",
+        mutable=False,
+    )
+    slowlog_log_slower_than: int = setting(
+        LOGGING,
+        10000,
+        Integer(-1, INT64_MAX),
+        """Commands that run for at least so many microseconds are kept for SLOWLOG. 0: all, -1: none.""",
+        aliases=("commandlog-execution-slower-than",),
+    )
+    slowlog_max_len: int = setting(
+        LOGGING,
+        128,
+        Integer(0, INT64_MAX),
+        """Entries that SLOWLOG keeps; the oldest make room. They take memory.""",
+        aliases=("commandlog-slow-execution-max-len",),
+    )
+    latency_monitor_threshold: int = setting(
+        LOGGING,
+        0,
+        Integer(0, INT64_MAX),
+        """Events that take at least so many milliseconds are kept for LATENCY. 0: none.""",
+    )
+    list_max_listpack_size: int = setting(
+        ENCODINGS,
+        -2,
+        Integer(-INT_MAX - 1),
+        """Lists up to this size are encoded as listpack, larger ones as quicklist. A positive number counts
+        elements; -1 to -5 stand for 4, 8, 16, 32 and 64 kb.""",
+        aliases=("list-max-ziplist-size",),
+    )
+    hash_max_listpack_entries: int = setting(
+        ENCODINGS,
+        512,
+        Integer(0, INT64_MAX),
+        """Hashes with more fields than this are encoded as hashtable instead of listpack.""",
+        aliases=("hash-max-ziplist-entries",),
+    )
+    hash_max_listpack_value: int = setting(
+        ENCODINGS,
+        64,
+        Memory(),
+        """Hashes with a longer field or value than this are encoded as hashtable instead of listpack.""",
+        aliases=("hash-max-ziplist-value",),
+    )
+    set_max_intset_entries: int = setting(
+        ENCODINGS,
+        512,
+        Integer(0, INT64_MAX),
+        """Sets of integers with at most so many members are encoded as intset.""",
+    )
+    set_max_listpack_entries: int = setting(
+        ENCODINGS,
+        128,
+        Integer(0, INT64_MAX),
+        """Sets with more members than this that are no intset are encoded as hashtable instead of
+        listpack.""",
+    )
+    set_max_listpack_value: int = setting(
+        ENCODINGS,
+        64,
+        Memory(),
+        """Sets with a longer member than this are encoded as hashtable instead of listpack.""",
+    )
+    zset_max_listpack_entries: int = setting(
+        ENCODINGS,
+        128,
+        Integer(0, INT64_MAX),
+        """Sorted sets with more members than this are encoded as skiplist instead of listpack.""",
+        aliases=("zset-max-ziplist-entries",),
+    )
+    zset_max_listpack_value: int = setting(
+        ENCODINGS,
+        64,
+        Memory(),
+        """Sorted sets with a longer member than this are encoded as skiplist instead of listpack.""",
+        aliases=("zset-max-ziplist-value",),
+    )
+    hll_sparse_max_bytes: int = setting(
+        ENCODINGS,
+        3000,
+        Memory(),
+        """HyperLogLogs longer than this change from their sparse to their dense form of 12 kb.""",
+    )
+    stream_node_max_bytes: int = setting(
+        ENCODINGS,
+        4096,
+        Memory(),
+        """The size of one node of a stream; XTRIM with ~ removes whole nodes. 0: no bound.""",
+    )
+    stream_node_max_entries: int = setting(
+        ENCODINGS,
+        100,
+        Integer(0, INT64_MAX),
+        """The entries of one node of a stream. 0: no bound.""",
+    )
+
+    def get(self, *patterns: bytes) -> dict[str, str]:
+        """The settings that the patterns name, with the values as texts: the reply to CONFIG GET.
+
+        Older names are found beside the current ones. A pattern without wildcards is a name in upper or lower
+        case, which is returned in the same spelling.
+        """
+        found: dict[str, tuple[str, str]] = {}
+        for pattern in patterns:
+            if any(wildcard in pattern for wildcard in b"[*?"):
+                matches = glob.compile(pattern, ignore_case=True)
+                for name in filter(lambda name: matches(name.encode()), _NAMES):
+                    found.setdefault(name, (name, self._text(name)))
+            else:
+                spelled = pattern.decode("utf-8", "surrogateescape")
+                if spelled.lower() in _NAMES:
+                    found.setdefault(spelled.lower(), (spelled, self._text(spelled.lower())))
+        return dict(found.values())
+
+    def _text(self, name: str) -> str:
+        declared = find(name)
+        return declared.kind.format(getattr(self, declared.attribute)) if declared else FIXED[name][0]
+
+    def set(self, pairs: Sequence[tuple[bytes, bytes]]) -> dict[str, Any]:
+        """Changes all the named settings, or none: CONFIG SET with its pairs of name and value.
+
+        Returns the settings whose value is another one now, by their current names. Raises CommandError with
+        the text of Redis 7.2.
+        """
+        changes = self.check(pairs)
+        for name, value in changes.items():
+            setattr(self, SETTINGS[name].attribute, value)
+        return changes
+
+    def check(self, pairs: Sequence[tuple[bytes, bytes]]) -> dict[str, Any]:
+        """What set() would change. Raises CommandError if it would be refused."""
+        names = _settable_names(pairs)
+        values: dict[str, Any] = {}
+        for name, (_, text) in zip(names, pairs, strict=True):
+            words = [text.decode("utf-8", "surrogateescape")]
+            declared = find(name)
+            try:
+                if declared is None:
+                    check_fixed(words, FIXED[name])
+                else:
+                    current = values.get(declared.name, getattr(self, declared.attribute))
+                    values[declared.name] = declared.kind.parse(words, current)
+            except ValueError as reason:
+                raise CommandError(errors.config_set_failed(name, str(reason))) from None
+        return {name: value for name, value in values.items() if value != self.value(name)}
+
+    def value(self, name: str) -> Any:
+        """The value of the setting of this name."""
+        return getattr(self, SETTINGS[name].attribute)
+
+
+def _settable_names(pairs: Sequence[tuple[bytes, bytes]]) -> list[str]:
+    """The names in lower case. Raises CommandError for the first that cannot be set."""
+    names: list[str] = []
+    for spelled, _ in pairs:
+        name = spelled.lower().decode("utf-8", "surrogateescape")
+        if name not in _NAMES:
+            raise CommandError(errors.unknown_setting(spelled))
+        declared = find(name)
+        if declared and not declared.mutable:
+            raise CommandError(errors.config_set_failed(spelled.decode(), errors.IMMUTABLE_SETTING))
+        if name in names:
+            raise CommandError(errors.config_set_failed(spelled.decode(), errors.DUPLICATE_SETTING))
+        names.append(name)
+    return names
+
+
+def check_fixed(words: Sequence[str], accepted: Sequence[str]) -> None:
+    """Raises ValueError unless the words are a value that a directive without support is accepted with."""
+    if " ".join(words).lower() not in accepted:
+        raise ValueError(errors.unsupported_setting(accepted))
+
+
+def default_proxies(cores: int) -> int:
+    """How many proxy processes a host with so many cores gets when `proxies` is 0."""
+    return max(1, cores // 4)
+
+
+def find(name: str) -> Setting[Any] | None:
+    """The setting of this name, current or older, in lower case."""
+    return SETTINGS.get(name) or _ALIASES.get(name)
+
+
+def _declared(config: type[Config]) -> dict[str, Setting[Any]]:
+    names = {declared.name.replace("_", "-"): declared for declared in fields(config)}
+    return {name: replace(declared.metadata["setting"], name=name) for name, declared in names.items()}
+
+
+SETTINGS = _declared(Config)
+"""Every setting by its name, in the order of the declarations."""
+
+_ALIASES = {alias: declared for declared in SETTINGS.values() for alias in declared.aliases}
+_NAMES = sorted({*SETTINGS, *_ALIASES, *FIXED})
+"""What CONFIG GET and SET know."""

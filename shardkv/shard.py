@@ -1,0 +1,457 @@
+"""A shard's execution: every command of every client passes through `Shard.run`.
+
+The shard holds the databases, the locks of transactions and the buffer of the append-only file. It does no I/O and
+knows no pipes: batches of requests come in, lists of encoded replies go out.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from shardkv import clock, errors
+from shardkv.aof.record import record
+from shardkv.command import BY_ID, Command, Flag, Handler, lookup
+from shardkv.errors import CommandError
+from shardkv.keyspace import Database, Slot
+from shardkv.locks import LockKey, Locks, Transaction
+from shardkv.resp.replies import encode_error, raw, resp2, resp3
+from shardkv.slots import SLOT_BITS, SLOT_MASK, slot_of
+from shardkv.wire import Batch, Reply, unpack_context
+
+logger = logging.getLogger("shardkv.shard")
+
+COMMITTED = b"COMMIT"
+"""What stands in the first place of a COMMIT that has logged something."""
+
+LATER = object()
+"""What a handler returns when its reply comes later, from `Shard.answer`."""
+
+ENCODERS: tuple[Callable[[Any], bytes], ...] = (raw, raw, resp2, resp3)
+"""By the protocol in a request's code."""
+
+_START_OF_FILE = -1
+
+
+class Late(NamedTuple):
+    """The reply of a request that had to wait."""
+
+    ticket: int
+    reply: bytes
+    encode: Callable[[Any], bytes] | None
+    """How to encode another reply, for a request that may have been logged in this turn."""
+
+
+class Link(Protocol):
+    """The proxy a batch came from, as far as the shard knows it."""
+
+    proxy: int
+    late: list[Late]
+    """Replies of requests that had to wait, with their tickets."""
+
+    def next_ticket(self) -> int:
+        """The ticket of a request that is answered with nil now."""
+
+
+@dataclass(slots=True)
+class CommandStats:
+    """The figures of one command for INFO commandstats; `ns` is its running time in sum."""
+
+    calls: int = 0
+    ns: int = 0
+    failed: int = 0
+
+
+@dataclass(slots=True)
+class Parked:
+    """A request that waits for locked keys. `args[0]` still holds its code."""
+
+    link: Link
+    ticket: int
+    args: list[Any]
+    keys: list[LockKey]
+    whole: bool
+    writes: bool
+    encode: Callable[[Any], bytes]
+    lock: tuple[Transaction, bool] | None = None
+    """For the token holder's claim of locks: whose, and whether exclusive; its request runs once it holds them."""
+
+
+Bound = tuple[Handler, Database, Callable[[Any], bytes], bool, Command, CommandStats]
+"""What a request's code stands for, looked up once: handler, database, encoder, writes, command, figures."""
+
+
+@dataclass(slots=True)
+class _Totals:
+    """What is counted across all commands."""
+
+    calls: int = 0
+    errors: dict[str, int] = field(default_factory=dict)
+
+
+class Shard:
+    """One shard: its data, and the one function that runs commands on it."""
+
+    def __init__(self, index: int, config: Any) -> None:
+        self.index = index
+        self.config = config
+        self.databases: dict[int, Database] = {}
+        self.locks = Locks()
+        self.now_ms = self.now_s = 0
+        self.tick()
+        self.dirty = 0
+        """Changes made by the command that runs now."""
+        self.changes_since_save = 0
+        self.hits = self.misses = self.expired_keys = 0
+        self.observed = False
+        """Whether anyone wants to hear of changed keys."""
+        self.records: list[bytes] | None = None
+        """Where the log of this batch is collected; None while there is no append-only file."""
+        self.stats: dict[str, CommandStats] = {}
+        self.totals = _Totals()
+        self.graveyard: deque[list[Slot]] = deque()
+        """Slots of flushed databases, freed in slices."""
+        self.on_flush: Callable[[], None] = lambda: None
+        """Called before databases are emptied or swapped as a whole."""
+        self._effects: list[tuple[int, list[Any]]] = []
+        self._logged_db = _START_OF_FILE
+        self._bounds: dict[int, Bound] = {}
+        self._parked: list[Parked] = []
+        self._link: Link | None = None
+        self._replayed: dict[bytes, tuple[Handler, bool]] = {}
+        self.refusal: bytes | None = None
+        """Why writing commands are refused now, if they are."""
+
+    def tick(self) -> None:
+        """Takes the time by which keys expire; it stands still while a batch runs."""
+        self.now_ms = clock.now_ms()
+        self.now_s = self.now_ms // 1000
+
+    # -- databases ------------------------------------------------------------------------------
+
+    def database(self, index: int) -> Database:
+        """The database of that number, made when first used."""
+        db = self.databases.get(index)
+        if db is None:
+            db = self.databases[index] = Database(self, index)
+        return db
+
+    def flush(self, indexes: list[int]) -> int:
+        """Empties databases; returns how many keys they held. Their memory is freed in slices."""
+        self.on_flush()
+        removed = 0
+        for index in indexes:
+            db = self.databases.get(index)
+            if db is not None:
+                count = len(db)
+                if count:
+                    removed += count
+                    self.graveyard.append(db.clear())
+        return removed
+
+    def swap(self, first: int, second: int) -> None:
+        """Exchanges the contents of two databases."""
+        self.on_flush()
+        one, other = self.database(first), self.database(second)
+        one.exchange(other)
+
+    # -- running --------------------------------------------------------------------------------
+
+    def run(self, batch: Batch, link: Link | None = None, *, locked: bool = False) -> list[Reply]:
+        """Runs a batch of requests; returns a reply for each, in order, or None for one that comes later.
+
+        Without a `link` no request may wait. `locked` says that the caller's transaction holds the locks that the
+        requests need, so that they are not asked for.
+
+        Figures are kept per command. The clock is read where one command follows another, so that a batch of the
+        same short command costs two readings in all.
+        """
+        bounds = self._bounds
+        held: Any = () if locked else self.locks.held
+        replies: list[Reply] = []
+        reply = replies.append
+        outer_link, self._link = self._link, link
+        now_ns = clock.perf_counter_ns
+        timed: CommandStats | None = None
+        calls = last_ns = 0
+        for args in batch:
+            code = args[0]
+            try:
+                handler, db, encode, writes, command, stats = bounds[code >> SLOT_BITS]
+            except KeyError:
+                handler, db, encode, writes, command, stats = self._bind(code >> SLOT_BITS)
+            if stats is not timed:
+                started_ns = now_ns()
+                if timed is not None:
+                    timed.calls += calls
+                    timed.ns += started_ns - last_ns
+                timed, calls, last_ns = stats, 0, started_ns
+            if held and link is not None and self._parks(link, db, command, args, encode):
+                reply(None)
+                continue
+            calls += 1
+            args[0] = code & SLOT_MASK
+            try:
+                value = handler(db, args)
+            except CommandError as error:
+                value = error
+                self._count_error(stats, error)
+            except Exception:
+                logger.exception("%s failed", command.name)
+                value = CommandError(errors.INTERNAL)
+                self._count_error(stats, value)
+            if writes and self.dirty:
+                self._log(db, command, args)
+            if value is LATER:
+                reply(None)
+            else:
+                reply(encode(value))
+        if timed is not None:
+            timed.calls += calls
+            timed.ns += now_ns() - last_ns
+        self._link = outer_link
+        return replies
+
+    def _bind(self, context: int) -> Bound:
+        index, protocol, command_id = unpack_context(context)
+        command = BY_ID[command_id]
+        stats = self.stats.get(command.name)
+        if stats is None:
+            stats = self.stats[command.name] = CommandStats()
+        handler = command.handler
+        if self.refusal is not None and (command.writes or command.name == "commit"):
+            handler = self._refuse
+        bound = (handler, self.database(index), ENCODERS[protocol], command.writes, command, stats)
+        self._bounds[context] = bound
+        return bound
+
+    def _refuse(self, db: Database, args: list[Any]) -> Any:
+        assert self.refusal is not None
+        raise CommandError(self.refusal)
+
+    def _count_error(self, stats: CommandStats, error: CommandError) -> None:
+        stats.failed += 1
+        code = error.text.split(b" ", 1)[0].decode("ascii", "replace")
+        self.totals.errors[code] = self.totals.errors.get(code, 0) + 1
+
+    # -- the log --------------------------------------------------------------------------------
+
+    def propagate(self, db: Database, *args: Any) -> None:
+        """Has the log say this instead of the running command's own request; may be called several times."""
+        self._effects.append((db.index, list(args)))
+
+    def propagate_removal(self, db: Database, key: bytes) -> None:
+        """Logs the removal of an expired key, ahead of what the running command logs."""
+        if self.records is not None:
+            self._append(db.index, [b"DEL", key])
+
+    def _log(self, db: Database, command: Command, args: list[Any]) -> None:
+        """Logs what the command has changed: its own request, unless it has said something else."""
+        self.changes_since_save += self.dirty
+        self.dirty = 0
+        records = self.records
+        effects = self._effects
+        args[0] = command.propagated_name
+        if records is None:
+            effects.clear()
+        elif effects:
+            if len(effects) > 1:
+                records.append(_MULTI)
+            for index, effect in effects:
+                self._append(index, effect)
+            if len(effects) > 1:
+                records.append(_EXEC)
+            effects.clear()
+        elif not command.internal:
+            if db.index == self._logged_db:
+                records.append(record(args))
+            else:
+                self._append(db.index, args)
+
+    def _append(self, index: int, args: list[Any]) -> None:
+        assert self.records is not None
+        if index != self._logged_db:
+            self.records.append(record([b"SELECT", b"%d" % index]))
+            self._logged_db = index
+        self.records.append(record(args))
+
+    def start_of_file(self) -> None:
+        """What is logged next stands at the start of a file, where no database is selected yet."""
+        self._logged_db = _START_OF_FILE
+
+    def refuse_writes(self, text: bytes | None) -> None:
+        """From now on answers every writing command with this error; with None, carries them out again."""
+        self.refusal = text
+        # What codes stand for is looked up anew, so that the refusal costs nothing while there is none.
+        self._bounds.clear()
+
+    def refuse_logged(self, batch: Batch, replies: list[Reply]) -> None:
+        """Puts the refusal in the place of the replies of those requests of a batch that were to be logged."""
+        assert self.refusal is not None
+        for number, args in enumerate(batch):
+            # A logged request has its name in the first place.
+            if isinstance(args[0], bytes) and replies[number] is not None:
+                replies[number] = raw(CommandError(self.refusal)) if args[0] == COMMITTED else encode_error(self.refusal)
+
+    def refuse_late(self, late: Late) -> Late:
+        """The same for the reply of a request that had to wait."""
+        if late.encode is None or self.refusal is None:
+            return late
+        return late._replace(reply=late.encode(CommandError(self.refusal)))
+
+    # -- loading --------------------------------------------------------------------------------
+
+    def begin_replay(self) -> None:
+        """Called before requests are replayed: nothing is logged, and nothing expires."""
+        self.now_ms = self.now_s = 0
+        self._replay_db = self.database(0)
+
+    def replay(self, args: list[Any]) -> None:
+        """Runs a request from the append-only file. Raises CommandError if it cannot be run."""
+        known = self._replayed.get(args[0])
+        if known is None:
+            known = self._learn(args)
+            if known is None:
+                return
+        handler, one_key = known
+        args[0] = slot_of(args[1]) if one_key else 0
+        handler(self._replay_db, args)
+        self._effects.clear()
+
+    def _learn(self, args: list[Any]) -> tuple[Handler, bool] | None:
+        """What a name in the log stands for; None if it was not a command for a database."""
+        name = args[0].lower()
+        if name == b"select":
+            self._replay_db = self.database(int(args[1]))
+            return None
+        if name in (b"multi", b"exec"):
+            return None
+        command = lookup(args)
+        if command is None or command.internal or not command.fits(len(args)):
+            raise CommandError(errors.unknown_command(args[0], args[1:]))
+        known = (command.handler, command.one_key)
+        if command.container is None:
+            self._replayed[args[0]] = known
+        return known
+
+    def end_replay(self) -> None:
+        """The shard is loaded; its figures begin at zero."""
+        self.tick()
+        self.dirty = self.hits = self.misses = self.expired_keys = 0
+
+    # -- chores ---------------------------------------------------------------------------------
+
+    def expire_due(self, budget_s: float) -> bool:
+        """Removes keys whose time has come, for about so many seconds; whether some may be left."""
+        until = clock.monotonic() + budget_s
+        for db in self.databases.values():
+            for key in db.deadlines.due(self.now_ms):
+                if self.locks.must_wait([(db.index, key)], whole=False, writes=True):
+                    break
+                db.expire(key)
+                if clock.monotonic() >= until:
+                    return True
+        return False
+
+    def bury(self, budget_s: float) -> None:
+        """Frees what flushes have left, for about so many seconds."""
+        until = clock.monotonic() + budget_s
+        while self.graveyard:
+            slots = self.graveyard[0]
+            while slots:
+                slots.pop()
+                if clock.monotonic() >= until:
+                    return
+            self.graveyard.popleft()
+
+    # -- transactions that span shards ------------------------------------------------------------
+
+    def _parks(
+        self, link: Link, db: Database, command: Command, args: list[Any], encode: Callable[[Any], bytes]
+    ) -> bool:
+        """Lets a request wait if it concerns locked keys; whether it does."""
+        if command.internal:
+            return False
+        keys, whole = lock_keys(db.index, command, args)
+        if not self.locks.must_wait(keys, whole=whole, writes=command.writes):
+            return False
+        self._park(Parked(link, link.next_ticket(), args, keys, whole, command.writes, encode))
+        return True
+
+    def _park(self, parked: Parked) -> None:
+        self._parked.append(parked)
+        self.locks.enter(parked.keys, whole=parked.whole)
+
+    def claim(
+        self, owner: Transaction, keys: list[LockKey], *, whole: bool, exclusive: bool, wait: bool, args: list[Any]
+    ) -> bool | None:
+        """Locks keys for a transaction. True when it has them; False when another has; None when the claim waits
+        and `args`, the whole request, is run again once it has them."""
+        if self.locks.lock(owner, keys, whole=whole, exclusive=exclusive):
+            return True
+        if not wait or self._link is None:
+            return False
+        self._park(
+            Parked(self._link, self._link.next_ticket(), args, keys, whole, exclusive, raw, lock=(owner, exclusive))
+        )
+        return None
+
+    def release(self, owner: Transaction) -> None:
+        """Ends a transaction and lets the requests run that waited for its keys."""
+        if self.locks.release(owner) and self._parked:
+            self._run_parked()
+
+    def _run_parked(self) -> None:
+        """Runs, in order of arrival, every waiting request that nothing holds up any more."""
+        waiting, self._parked = self._parked, []
+        for parked in waiting:
+            self.locks.leave(parked.keys, whole=parked.whole)
+        for parked in waiting:
+            if parked.lock is not None:
+                owner, exclusive = parked.lock
+                ready = self.locks.lock(owner, parked.keys, whole=parked.whole, exclusive=exclusive)
+            else:
+                ready = not self.locks.must_wait(parked.keys, whole=parked.whole, writes=parked.writes)
+            if not ready:
+                self._park(parked)
+                continue
+            [reply] = self.run([parked.args], locked=True)
+            assert reply is not None
+            parked.link.late.append(Late(parked.ticket, reply, parked.encode if parked.writes else None))
+
+    def forget_proxy(self, proxy: int) -> None:
+        """A proxy is gone: its waiting requests are dropped and its transactions given up."""
+        for parked in [parked for parked in self._parked if parked.link.proxy == proxy]:
+            self._parked.remove(parked)
+            self.locks.leave(parked.keys, whole=parked.whole)
+        for owner in self.locks.held_by(proxy):
+            self.locks.release(owner)
+        self._run_parked()
+
+    def run_together(self, batch: Batch) -> list[Reply]:
+        """Runs the requests of a transaction's commit, whose effects are logged as one MULTI … EXEC."""
+        before = len(self.records) if self.records is not None else 0
+        replies = self.run(batch, locked=True)
+        if self.records is not None and len(self.records) > before + 1:
+            self.records.insert(before, _MULTI)
+            self.records.append(_EXEC)
+        return replies
+
+
+_MULTI = record([b"MULTI"])
+_EXEC = record([b"EXEC"])
+
+
+def lock_keys(db: int, command: Command, args: list[Any]) -> tuple[list[LockKey], bool]:
+    """What a request needs unlocked: keys, or the whole shard if it has none."""
+    if command.locks is not None:
+        return command.locks(db, args), False
+    if command.one_key:
+        return [(db, args[1])], False
+    positions = command.key_positions(args)
+    if not positions:
+        return [], not command.flags & Flag.NO_MANDATORY_KEYS
+    return [(db, args[position]) for position in positions], False

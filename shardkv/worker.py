@@ -1,0 +1,307 @@
+"""A worker process: the loop around a shard.
+
+Each turn takes the batches that have come from the proxies, runs them, writes the log once, and sends the replies.
+What is left of the turn goes to work that can wait: expired keys, freeing, rewriting the log.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import logging
+import os
+import select
+from collections.abc import Callable
+from typing import Any
+
+from shardkv import clock, control, errors, limits, logs
+from shardkv.errors import CommandError
+from shardkv.journal import Journal
+from shardkv.settings import Config
+from shardkv.shard import ENCODERS, Late, Shard
+from shardkv.slots import SLOT_BITS
+from shardkv.wire import Batch, FrameReader, FrameWriter, Reply, decode_batch, unpack_context
+
+logger = logging.getLogger("shardkv.worker")
+
+_CRON_S = 0.1
+_SHORTEST_SLICE_S = 0.0003
+_LONGEST_SLICE_S = 0.002
+
+
+class ProxyLink:
+    """A worker's end of the pipes to one proxy."""
+
+    def __init__(self, proxy: int, read_fd: int, write_fd: int) -> None:
+        for fd in (read_fd, write_fd):
+            os.set_blocking(fd, False)
+        self.proxy = proxy
+        self.reader = FrameReader(read_fd)
+        self.writer = FrameWriter(write_fd)
+        self.late: list[Late] = []
+        self.turn: list[tuple[Batch, list[Reply]]] = []
+        """The batches run in this turn, with their replies, which leave when the log is written."""
+        self.waits_for_room = False
+        self.held_back = False
+        self.closed = False
+        self._tickets = 0
+
+    def next_ticket(self) -> int:
+        ticket = self._tickets
+        self._tickets += 1
+        return ticket
+
+    def send(self) -> None:
+        """Sends what has been answered. Raises OSError if the proxy is gone."""
+        for _, replies in self.turn:
+            self.writer.send((replies, ()))
+        self.turn = []
+        if self.late:
+            self.writer.send((None, [(late.ticket, late.reply) for late in self.late]))
+            self.late = []
+
+    def close(self) -> None:
+        self.closed = True
+        os.close(self.reader.fd)
+        os.close(self.writer.fd)
+
+
+class Worker:
+    """One worker: its shard, its log, its links."""
+
+    def __init__(self, index: int, config: Config, slot_table: list[int], channel: control.ControlChannel) -> None:
+        self.index = index
+        self.config = config
+        self.slot_table = slot_table
+        self.shard = Shard(index, config)
+        self.channel = channel
+        self.links: dict[int, ProxyLink] = {}
+        self.loading = True
+        self.stopping = False
+        self.exit_code = 0
+        self.journal = Journal(self)
+        self._poll = select.epoll()
+        self._by_fd: dict[int, ProxyLink] = {}
+        self._poll.register(channel.fileno(), select.EPOLLIN)
+        self._wakeup, self._wakeup_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._poll.register(self._wakeup, select.EPOLLIN)
+        self._next_cron_s = 0.0
+        self.active_expire = True
+
+    def wake(self) -> None:
+        """Ends the loop's waiting; may be called in any thread."""
+        try:
+            os.write(self._wakeup_writer, b"w")
+        except BlockingIOError:
+            pass
+
+    # -- the loop -------------------------------------------------------------------------------
+
+    def load(self) -> None:
+        """Loads the shard's data; meanwhile every request is answered with LOADING."""
+        for _ in self.journal.load():
+            self.turn(0)
+            if self.stopping:
+                return
+        self.loading = False
+        self.channel.send(control.Ready())
+
+    def serve(self) -> None:
+        """Runs until the supervisor says stop, or is gone."""
+        while not self.stopping:
+            chores = self.journal.wants_slices or bool(self.shard.graveyard)
+            self.turn(0 if chores else max(0.0, self._next_cron_s - clock.monotonic()))
+
+    def turn(self, timeout_s: float) -> None:
+        """One turn of the loop; waits at most so long for something to do."""
+        shard = self.shard
+        events = self._poll.poll(timeout_s)
+        begun_s = clock.monotonic()
+        for fd, event in events:
+            link = self._by_fd.get(fd)
+            if link is not None:
+                if event & select.EPOLLOUT and fd == link.writer.fd:
+                    self._flush(link)
+                elif not link.closed:
+                    shard.tick()
+                    self._take(link)
+            elif fd == self._wakeup:
+                os.read(fd, 4096)
+            else:
+                self._receive_control()
+        if not self.loading and not self.stopping:
+            self._finish_turn(begun_s)
+        for link in list(self.links.values()):
+            if link.turn or link.late:
+                self._send(link)
+
+    def _finish_turn(self, begun_s: float) -> None:
+        """What follows the requests: chores, and the log, which must be written before any reply leaves."""
+        now_s = clock.monotonic()
+        # Chores get as long as requests took, within bounds: they must neither starve nor be felt.
+        budget_s = min(_LONGEST_SLICE_S, max(_SHORTEST_SLICE_S, now_s - begun_s))
+        if now_s >= self._next_cron_s:
+            self._next_cron_s = now_s + _CRON_S
+            self.shard.tick()
+            if self.active_expire and self.shard.expire_due(budget_s):
+                self._next_cron_s = now_s
+            self.journal.cron()
+        if self.shard.graveyard:
+            self.shard.bury(budget_s)
+        if not self.journal.commit():
+            self._refuse_writes_of_turn()
+        self.journal.step(budget_s)
+
+    def _take(self, link: ProxyLink) -> None:
+        """Runs the batches that have come from a proxy."""
+        reader = link.reader
+        try:
+            for frame in reader.receive():
+                batch = decode_batch(frame)
+                link.turn.append((batch, self._answer_loading(batch) if self.loading else self.shard.run(batch, link)))
+        except Exception:
+            logger.exception("proxy %d sent a broken frame", link.proxy)
+            reader.closed = True
+        if reader.closed:
+            self._detach(link)
+
+    def _answer_loading(self, batch: Batch) -> list[Reply]:
+        error = CommandError(errors.LOADING)
+        return [ENCODERS[unpack_context(args[0] >> SLOT_BITS)[1]](error) for args in batch]
+
+    def _refuse_writes_of_turn(self) -> None:
+        """The log could not be written: who wrote in this turn must not believe it was."""
+        if self.journal.broken:
+            # After a failed fsync nobody knows what is on disk. The shard is loaded anew, from there.
+            self.stopping = True
+            self.exit_code = 1
+            for link in self.links.values():
+                link.turn.clear()
+                link.late.clear()
+            return
+        for link in self.links.values():
+            for batch, replies in link.turn:
+                self.shard.refuse_logged(batch, replies)
+            link.late = [self.shard.refuse_late(late) for late in link.late]
+
+    # -- links ----------------------------------------------------------------------------------
+
+    def attach(self, proxy: int, read_fd: int, write_fd: int) -> None:
+        """Starts to serve a proxy that has been (re)started."""
+        if proxy in self.links:
+            self._detach(self.links[proxy])
+        link = self.links[proxy] = ProxyLink(proxy, read_fd, write_fd)
+        self._by_fd[read_fd] = self._by_fd[write_fd] = link
+        self._poll.register(read_fd, select.EPOLLIN)
+
+    def _detach(self, link: ProxyLink) -> None:
+        if self.links.get(link.proxy) is not link:
+            return
+        del self.links[link.proxy]
+        for fd in (link.reader.fd, link.writer.fd):
+            del self._by_fd[fd]
+        link.close()
+        self.shard.forget_proxy(link.proxy)
+
+    def _send(self, link: ProxyLink) -> None:
+        try:
+            link.send()
+        except OSError:
+            self._detach(link)
+            return
+        if link.writer.backlog_bytes and not link.waits_for_room:
+            link.waits_for_room = True
+            self._poll.register(link.writer.fd, select.EPOLLOUT)
+        if link.writer.backlog_bytes > limits.PIPE_BACKLOG_BYTES and not link.held_back:
+            # It is far behind in taking replies, so it may not ask for more.
+            link.held_back = True
+            self._poll.unregister(link.reader.fd)
+
+    def _flush(self, link: ProxyLink) -> None:
+        try:
+            done = link.writer.flush()
+        except OSError:
+            self._detach(link)
+            return
+        if done:
+            link.waits_for_room = False
+            self._poll.unregister(link.writer.fd)
+        if link.held_back and link.writer.backlog_bytes <= limits.PIPE_BACKLOG_BYTES // 2:
+            link.held_back = False
+            self._poll.register(link.reader.fd, select.EPOLLIN)
+
+    # -- the supervisor -------------------------------------------------------------------------
+
+    def _receive_control(self) -> None:
+        for message in self.channel.receive():
+            match message:
+                case control.Attach(peer):
+                    self.attach(peer, *self.channel.take_fds())
+                case control.Question(number, topic, body):
+                    self.channel.send(control.Answer(number, self._answer(topic, body)))
+                case control.Stop():
+                    self.stopping = True
+        if self.channel.closed:
+            self.stopping = True
+
+    def _answer(self, topic: str, body: Any) -> Any:
+        try:
+            return TOPICS[topic](self, body)
+        except Exception:
+            logger.exception("question %s failed", topic)
+            return None
+
+
+Topic = Callable[[Worker, Any], Any]
+"""Answers a question about the worker; takes the question's body, returns the answer's."""
+
+TOPICS: dict[str, Topic] = {}
+"""What the workers can be asked."""
+
+
+def topic(name: str) -> Callable[[Topic], Topic]:
+    """Declares the decorated function as the answer to a question of that name."""
+
+    def declare(answer: Topic) -> Topic:
+        TOPICS[name] = answer
+        return answer
+
+    return declare
+
+
+@topic("config set")
+def _config_set(worker: Worker, body: Any) -> Any:
+    """Takes over settings that have been checked already: [[name, text], …]."""
+    changed = worker.config.set([(name, text) for name, text in body])
+    if "loglevel" in changed:
+        logs.set_level(worker.config)
+    worker.journal.settings_changed(changed)
+    return None
+
+
+@topic("rewrite")
+def _rewrite(worker: Worker, body: Any) -> Any:
+    """Begins to rewrite the append-only file; False if that is being done already."""
+    return worker.journal.begin_rewrite()
+
+
+def enlarge_pipe(fd: int) -> None:
+    """Asks for a larger kernel buffer; an unprivileged process may be refused, and lives with what it has."""
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, limits.PIPE_BYTES)
+    except OSError:
+        pass
+
+
+def run(index: int, config: Config, slot_table: list[int], channel: control.ControlChannel) -> int:
+    """The life of a worker process; returns its exit code."""
+    worker = Worker(index, config, slot_table, channel)
+    gc.collect()
+    gc.freeze()
+    # Values refer to no one, so there are no cycles to look for, and looking would take ever longer.
+    gc.disable()
+    worker.load()
+    worker.serve()
+    if not worker.journal.close():
+        worker.exit_code = 1
+    return worker.exit_code

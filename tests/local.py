@@ -1,0 +1,228 @@
+"""Shards in this very process, for tests of commands: no pipes, no proxies, no files, and a clock the test moves.
+
+`Local(shards=3).call("SET", "key", "value")` carries a command out as a proxy and its workers would: through the same
+routing, plans, locks and `Shard.run`, with messages that went through the same encoding.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import hiredis
+import msgspec
+from proxy.transaction import Commit, Counters, GiveToken, Pause, Prepare, Release, Run, TakeToken, transact
+from shardkv import commands, wire
+from shardkv.command import COMMANDS, Command, number_commands
+from shardkv.errors import CommandError, unknown_command
+from shardkv.plan import Call
+from shardkv.resp.replies import unpack_raw
+from shardkv.settings import Config
+from shardkv.shard import Shard
+from shardkv.slots import even_slot_table, slot_of
+
+assert commands
+number_commands()
+
+START_MS = 1_700_000_000_000
+"""What the clock of a `Local` shows first, in ms since 1970."""
+
+
+class _Link:
+    proxy = 0
+
+    def __init__(self) -> None:
+        self.late: list[tuple[int, bytes]] = []
+
+    def next_ticket(self) -> int:
+        raise AssertionError("nothing waits here: there is one client")
+
+
+def _bytes(value: Any) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    return str(value).encode()
+
+
+class Local:
+    """Some shards and one client.
+
+    Attributes: `shards`, the Shard objects; `db`, the selected database; `config`, the settings that all share.
+    """
+
+    def __init__(self, shards: int = 1, **settings: Any) -> None:
+        self.config = Config()
+        for name, value in settings.items():
+            setattr(self.config, name, value)
+        self.shards = [Shard(index, self.config) for index in range(shards)]
+        self.slot_table = even_slot_table(shards)
+        self.db = 0
+        self._numbers = itertools.count(1)
+        for shard in self.shards:
+            shard.records = []
+        self.set_clock(START_MS)
+
+    # -- time -----------------------------------------------------------------------------------
+
+    def set_clock(self, now_ms: int) -> None:
+        """Lets the shards see this time, in ms since 1970."""
+        for shard in self.shards:
+            shard.now_ms = now_ms
+            shard.now_s = now_ms // 1000
+
+    def advance(self, ms: int) -> None:
+        """Lets time pass."""
+        self.set_clock(self.shards[0].now_ms + ms)
+
+    # -- commands -------------------------------------------------------------------------------
+
+    def call(self, *words: Any) -> Any:
+        """Carries out a command; returns the reply as a Python value (see shardkv.resp.replies; tuples come back
+        as lists), an error reply as the CommandError."""
+        return unpack_raw(self._carry_out([_bytes(word) for word in words], wire.RAW))
+
+    def resp(self, *words: Any, protocol: int = 2) -> bytes:
+        """Carries out a command that one shard can do alone; returns the reply's bytes."""
+        return self._carry_out([_bytes(word) for word in words], protocol)
+
+    def error(self, *words: Any) -> str:
+        """Carries out a command that must fail; returns the error's text."""
+        reply = self.call(*words)
+        assert isinstance(reply, CommandError), reply
+        return reply.text.decode()
+
+    def find(self, args: list[bytes]) -> Command:
+        """The command that a request names, as the proxy finds it."""
+        command = COMMANDS.get(args[0].lower().decode())
+        if command is not None and command.is_container and len(args) > 1:
+            command = command.subcommands.get(args[1].lower().decode(), command)
+        if command is None:
+            raise CommandError(unknown_command(args[0], args[1:]))
+        return command
+
+    def _carry_out(self, args: list[bytes], protocol: int) -> bytes:
+        command = self.find(args)
+        assert command.fits(len(args)), f"wrong number of arguments for {command.name}"
+        from shardkv.shard import ENCODERS
+
+        encode = ENCODERS[protocol]
+        try:
+            slots = [slot_of(args[position]) for position in command.key_positions(args)]
+        except CommandError as error:
+            return encode(error)
+        shards = {self.slot_table[slot] for slot in slots}
+        if len(shards) == 1 or (not shards and len(self.shards) == 1):
+            code = wire.pack_code(wire.pack_context(self.db, protocol), command.id, slots[0] if slots else 0)
+            [reply] = self._run(shards.pop() if shards else 0, [[code, *args[1:]]])
+            return reply
+        assert command.plan is not None, f"{command.name} has no plan for several shards"
+        return encode(self._transact(Call(command, args, self.db, self.slot_table, len(self.shards))))
+
+    def _run(self, shard: int, batch: list[list[Any]]) -> list[bytes]:
+        travelled = wire.decode_batch(msgspec.msgpack.encode(batch))
+        replies = self.shards[shard].run(travelled, _Link())
+        return [reply for reply in replies if reply is not None]
+
+    def _transact(self, call: Call) -> Any:
+        steps = transact(call, (0, next(self._numbers)), lock_reads=False, counters=Counters())
+        outcome: Any = None
+        try:
+            while True:
+                outcome = self._act(steps.send(outcome))
+        except StopIteration as stop:
+            return stop.value
+
+    def _act(self, action: Any) -> Any:
+        match action:
+            case Run(parts):
+                return {
+                    shard: [unpack_raw(reply) for reply in self._run(shard, self._requests(requests))]
+                    for shard, requests in parts.items()
+                }
+            case Prepare(transaction, keys, whole, exclusive, wait, parts):
+                mode = [exclusive, whole, wait]
+                return {
+                    shard: self._internal(shard, "prepare", transaction, mode, locks, self._requests(parts.get(shard, [])))
+                    for shard, locks in keys.items()
+                }
+            case Commit(transaction, parts):
+                return {
+                    shard: self._internal(shard, "commit", transaction, self._requests(requests))
+                    for shard, requests in parts.items()
+                }
+            case Release(transaction, shards):
+                for shard in shards:
+                    self._internal(shard, "release", transaction)
+            case Pause() | TakeToken() | GiveToken():
+                raise AssertionError("one client never meets a lock")
+        return None
+
+    def _requests(self, requests: list[list[Any]]) -> list[list[Any]]:
+        found = []
+        for request in requests:
+            command = self.find(request)
+            code = wire.pack_code(wire.pack_context(self.db, wire.RAW), command.id, 0)
+            found.append([code, *request[1:]])
+        return found
+
+    def _internal(self, shard: int, name: str, *args: Any) -> Any:
+        code = wire.pack_code(wire.pack_context(self.db, wire.RAW), COMMANDS[name].id, 0)
+        [reply] = self._run(shard, [[code, *args]])
+        answer = unpack_raw(reply)
+        return [unpack_raw(part) for part in answer] if isinstance(answer, list) else answer
+
+    # -- the log --------------------------------------------------------------------------------
+
+    def logged(self) -> list[list[bytes]]:
+        """What has been logged since the last call, all shards' records one after the other, without SELECT."""
+        found = []
+        for shard in self.shards:
+            assert shard.records is not None
+            found += [args for args in _parse(b"".join(shard.records)) if args[0] != b"SELECT"]
+            shard.records.clear()
+        return found
+
+    def replayed(self) -> Local:
+        """Other shards that have only the log of these; takes the log (`logged` will not show it)."""
+        other = Local(len(self.shards))
+        other.config = self.config
+        for mine, theirs in zip(self.shards, other.shards, strict=True):
+            assert mine.records is not None
+            theirs.begin_replay()
+            for args in _parse(b"".join(mine.records)):
+                theirs.replay(args)
+            mine.records.clear()
+        other.set_clock(self.shards[0].now_ms)
+        return other
+
+    def content(self) -> dict[tuple[int, bytes], tuple[Any, int | None]]:
+        """Every key that has not expired: (database, key) → (what recreates its value, its deadline in ms)."""
+        from shardkv.values import recreate
+
+        found: dict[tuple[int, bytes], tuple[Any, int | None]] = {}
+        for shard in self.shards:
+            for db in shard.databases.values():
+                for key in db.keys():
+                    value = db.peek(key)
+                    assert value is not None
+                    found[(db.index, key)] = (list(recreate(key, value, None)), db.expires.get(key))
+        return found
+
+
+def _parse(data: bytes) -> Iterator[list[bytes]]:
+    reader = hiredis.Reader()
+    reader.feed(data)
+    while (args := reader.gets()) is not False:
+        yield args
+
+
+@contextmanager
+def selected(local: Local, db: int) -> Iterator[Local]:
+    """Another database for a while."""
+    before, local.db = local.db, db
+    try:
+        yield local
+    finally:
+        local.db = before

