@@ -76,6 +76,19 @@ def expected_bulk(got: bytes) -> bytes:
 # -- before a command runs --------------------------------------------------------------------
 
 NO_AUTH = b"NOAUTH Authentication required."
+PROTECTED_MODE = (
+    b"DENIED Redis is running in protected mode because protected mode is enabled and no password is set"
+    b" for the default user. In this mode connections are only accepted from the loopback interface. If "
+    b"you want to connect from external computers to Redis you may adopt one of the following solutions:"
+    b" 1) Just disable protected mode sending the command 'CONFIG SET protected-mode no' from the "
+    b"loopback interface by connecting to Redis from the same host the server is running, however MAKE "
+    b"SURE Redis is not publicly accessible from internet if you do so. Use CONFIG REWRITE to make this "
+    b"change permanent. 2) Alternatively you can just disable the protected mode by editing the Redis "
+    b"configuration file, and setting the protected mode option to 'no', and then restarting the server."
+    b" 3) If you started the server manually just for testing, restart it with the '--protected-mode no'"
+    b" option. 4) Setup a an authentication password for the default user. NOTE: You only need to do one"
+    b" of the above things in order for the server to start accepting connections from the outside."
+)
 LOADING = b"LOADING Redis is loading the dataset in memory"
 
 
@@ -149,6 +162,87 @@ def unknown_setting(name: bytes) -> bytes:
 
 def config_set_failed(name: str, reason: str) -> bytes:
     return f"ERR CONFIG SET failed (possibly related to argument '{name}') - {reason}".encode()
+
+
+# -- connections ------------------------------------------------------------------------------
+
+NO_PASSWORD_SET = (
+    b"ERR AUTH <password> called without any password configured for the default user. "
+    b"Are you sure your configuration is correct?"
+)
+WRONG_PASSWORD = b"WRONGPASS invalid username-password pair or user is disabled."
+HELLO_WITHOUT_AUTH = (
+    b"NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH <user> <pass> "
+    b"option can be used to authenticate the client and select the RESP protocol version at the same time"
+)
+PROTOCOL_NOT_AN_INTEGER = b"ERR Protocol version is not an integer or out of range"
+UNSUPPORTED_PROTOCOL = b"NOPROTO unsupported protocol version"
+TOO_MANY_CLIENTS = b"ERR max number of clients reached"
+NO_SUCH_CLIENT = b"ERR No such client"
+INVALID_CLIENT_ID = b"ERR Invalid client ID"
+PAUSE_NOT_AN_INTEGER = b"ERR timeout is not an integer or out of range"
+PAUSE_NEGATIVE = b"ERR timeout is negative"
+PAUSE_OUT_OF_RANGE = b"ERR timeout is out of range"
+PAUSE_MODE = b"ERR CLIENT PAUSE mode must be WRITE or ALL"
+
+
+def hello_option(option: bytes) -> bytes:
+    return b"ERR Syntax error in HELLO option '%b'" % option[:128]
+
+
+def unprintable(what: str) -> bytes:
+    """For a name that is shown in CLIENT LIST; `what` as the client wrote it, or `Client names`."""
+    return f"ERR {what} cannot contain spaces, newlines or special characters.".encode()
+
+
+def unrecognized_option(option: bytes) -> bytes:
+    return b"ERR Unrecognized option '%b'" % option[:128]
+
+
+def unknown_client_type(name: bytes) -> bytes:
+    return b"ERR Unknown client type '%b'" % name[:128]
+
+
+def no_such_user(name: bytes) -> bytes:
+    return b"ERR No such user '%b'" % name[:128]
+
+
+def not_positive(name: str) -> bytes:
+    """For a number given to CLIENT LIST or KILL."""
+    return f"ERR {name} should be greater than 0".encode()
+
+
+def filter_not_an_integer(name: str) -> bytes:
+    return f"ERR {name} is not an integer or out of range".encode()
+
+
+def filter_db_out_of_range(databases: int) -> bytes:
+    return b"ERR DB number should be between 0 and %d" % (databases - 1)
+
+
+def unknown_in_filter(what: str, given: bytes) -> bytes:
+    return f"ERR Unknown {what} found in the provided filter: ".encode() + given[:128]
+
+
+# -- the server -------------------------------------------------------------------------------
+
+NO_CONFIG_FILE = b"ERR The server is running without a config file"
+NOT_SHUTTING_DOWN = b"ERR No shutdown in progress."
+SHUTDOWN_REFUSED = b"ERR Errors trying to SHUTDOWN. Check logs."
+REWRITE_IN_PROGRESS = b"ERR Background append only file rewriting already in progress"
+DEBUG_NOT_ALLOWED = (
+    b'ERR DEBUG command not allowed. If the enable-debug-command option is set to "local", you can run it from a '
+    b"local connection, otherwise you need to set this option in the configuration file, and then restart the server."
+)
+
+
+def config_rewrite_failed(reason: object) -> bytes:
+    return f"ERR Rewriting config file: {reason}".encode("utf-8", "surrogateescape")
+
+
+def unknown_debug_subcommand(name: bytes) -> bytes:
+    """For a subcommand of DEBUG that is not known, or has another number of arguments."""
+    return b"ERR unknown subcommand or wrong number of arguments for '%b'. Try DEBUG HELP." % name[:128]
 
 
 # -- shards -----------------------------------------------------------------------------------

@@ -13,17 +13,28 @@ what a rewrite of the AOF walks through.
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from shardkv import errors
 from shardkv.errors import CommandError
 from shardkv.expiry import Deadlines
 from shardkv.slots import SLOTS, slot_of
-from shardkv.values import Value
+from shardkv.values import LARGE_COLLECTION, Collection, Packed, Value
 
 Slot = dict[bytes, Value]
+
+C = TypeVar("C", bound=Collection)
+
+_STRINGS = frozenset({bytes, int, bytearray})
+
+class Observer(Protocol):
+    """Hears of every changed key, with the event's name as keyspace notifications have it."""
+
+    def __call__(self, db: Database, key: bytes, event: str) -> None: ...
+
 
 class Owner(Protocol):
     """What a database needs of its shard."""
@@ -34,8 +45,9 @@ class Owner(Protocol):
     hits: int
     misses: int
     expired_keys: int
-    observed: bool
+    observers: list[Observer]
     config: Any
+    graveyard: deque[list[Slot] | Collection]
 
     def observe(self, db: Database, key: bytes, event: str) -> None: ...
     def propagate_removal(self, db: Database, key: bytes) -> None: ...
@@ -51,7 +63,7 @@ class Walk(Protocol):
 class Database:
     """One of the numbered databases, as far as it lies on this shard."""
 
-    __slots__ = ("deadlines", "expires", "index", "shard", "slots", "touched_s", "walk")
+    __slots__ = ("deadlines", "expires", "has_collections", "index", "shard", "slots", "touched_s", "walk")
 
     def __init__(self, shard: Owner, index: int) -> None:
         self.shard = shard
@@ -65,6 +77,8 @@ class Database:
         self.slots: list[Slot] = [{} for _ in range(SLOTS)]
         self.deadlines = Deadlines()
         self.expires = self.deadlines.at_ms
+        self.has_collections = False
+        """Whether anything but strings has ever been stored: while not, nothing need be looked at to be freed."""
         self.touched_s = [0] * SLOTS
         """When any key of a slot was last accessed, in s. Keys of one slot share it, which costs next to nothing
         where a time for each key would cost as much as the key."""
@@ -72,7 +86,7 @@ class Database:
 
     def exchange(self, other: Database) -> None:
         """Swaps contents with another database of the same shard."""
-        for name in ("slots", "deadlines", "expires", "touched_s"):
+        for name in ("slots", "deadlines", "expires", "touched_s", "has_collections"):
             mine = getattr(self, name)
             setattr(self, name, getattr(other, name))
             setattr(other, name, mine)
@@ -99,8 +113,15 @@ class Database:
         """As `read`, of a key that must hold a string. Raises CommandError(WRONG_TYPE)."""
         value = self.read(key, slot)
         if value.__class__ is bytes or value is None:
-            return value  # type: ignore[return-value]
+            return value
         return string(value)
+
+    def read_as(self, kind: type[C], key: bytes, slot: int = -1) -> C | None:
+        """As `read`, of a key that must hold that kind of collection. Raises CommandError(WRONG_TYPE)."""
+        value = self.read(key, slot)
+        if value is None or value.__class__ is kind:
+            return value
+        return self._unpack(kind, key, value)
 
     def peek(self, key: bytes, slot: int = -1) -> Value | None:
         """As `read`, but leaves no trace."""
@@ -131,8 +152,23 @@ class Database:
         """As `edit`, of a key that must hold a string. Raises CommandError(WRONG_TYPE)."""
         value = self.edit(key, slot)
         if value.__class__ is bytes or value is None:
-            return value  # type: ignore[return-value]
+            return value
         return string(value)
+
+    def edit_as(self, kind: type[C], key: bytes, slot: int = -1) -> C | None:
+        """As `edit`, of a key that must hold that kind of collection. Raises CommandError(WRONG_TYPE)."""
+        value = self.edit(key, slot)
+        if value is None or value.__class__ is kind:
+            return value
+        return self._unpack(kind, key, value)
+
+    def _unpack(self, kind: type[C], key: bytes, value: Value) -> C:
+        """Puts a packed collection back into the form that commands work with."""
+        if value.__class__ is not kind.packed_kind:
+            raise CommandError(errors.WRONG_TYPE)
+        collection = kind.unpack(value)
+        self.slots[slot_of(key)][key] = collection
+        return collection
 
     def put(self, key: bytes, value: Value, event: str, slot: int = -1, *, keep_deadline: bool = False) -> None:
         """Stores a value under a key, in place of any other, and says so: `changed` is not needed after it.
@@ -143,13 +179,16 @@ class Database:
             slot = slot_of(key)
         if self.walk is not None:
             self.walk.before_change(self, slot, key)
+        if self.has_collections or value.__class__ not in _STRINGS:
+            self._retire(self.slots[slot].get(key))
+            self.has_collections = True
         self.slots[slot][key] = value
         if self.expires and not keep_deadline:
             self.deadlines.remove(key)
         shard = self.shard
         self.touched_s[slot] = shard.now_s
         shard.dirty += 1
-        if shard.observed:
+        if shard.observers:
             shard.observe(self, key, event)
 
     def remove(self, key: bytes, slot: int = -1) -> Value | None:
@@ -160,14 +199,32 @@ class Database:
             self.walk.before_change(self, slot, key)
         if self.expires:
             self.deadlines.remove(key)
+        value = self.slots[slot].pop(key, None)
+        if self.has_collections:
+            self._retire(value)
+        return value
+
+    def take(self, key: bytes, slot: int = -1) -> Value | None:
+        """As `remove`, for a caller that puts the value under another key."""
+        if slot < 0:
+            slot = slot_of(key)
+        if self.walk is not None:
+            self.walk.before_change(self, slot, key)
+        if self.expires:
+            self.deadlines.remove(key)
         return self.slots[slot].pop(key, None)
+
+    def _retire(self, value: Value | None) -> None:
+        """Has a value that no key holds any more freed in slices, if it is large."""
+        if isinstance(value, Collection) and len(value) > LARGE_COLLECTION:
+            self.shard.graveyard.append(value)
 
     def changed(self, key: bytes, event: str) -> None:
         """A value was changed in place, its deadline moved, or a key removed: every change ends here or in `put`,
         once per key and event (the name that keyspace notifications use)."""
         shard = self.shard
         shard.dirty += 1
-        if shard.observed:
+        if shard.observers:
             shard.observe(self, key, event)
 
     def set_deadline(self, key: bytes, at_ms: int) -> None:
@@ -197,7 +254,7 @@ class Database:
         shard = self.shard
         shard.expired_keys += 1
         shard.propagate_removal(self, key)
-        if shard.observed:
+        if shard.observers:
             shard.observe(self, key, "expired")
 
     # -- the whole database ---------------------------------------------------------------------
@@ -231,5 +288,5 @@ def string(value: Value | None) -> bytes | bytearray:
     if value.__class__ is int:
         return b"%d" % value
     if value.__class__ is bytearray:
-        return value  # type: ignore[return-value]
+        return value
     raise CommandError(errors.WRONG_TYPE)

@@ -29,8 +29,7 @@ UNAUTHENTICATED_BULK_BYTES = 16 * 1024
 """What a client may send before it has authenticated (as Redis since 6.2.6)."""
 
 MAX_PATTERN_BYTES = 2048
-"""A glob pattern with wildcards; compiling the worst of them takes some 15 ms. (Redis 7.2 has no bound on the
-length, but since 7.2.6 patterns of more than 1000 stars match nothing.)"""
+"""A glob pattern with wildcards. Compiling the worst of this length takes some 20 ms; Redis has no bound."""
 
 # -- one session ------------------------------------------------------------------------------
 

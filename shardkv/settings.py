@@ -180,8 +180,8 @@ class Config:
         PROCESSES,
         0,
         Integer(0, limits.MAX_PROXIES),
-        """Proxy processes: they talk to the clients and pass their commands to the workers. 0: one for every 4
-        cores, and at least one.""",
+        """Proxy processes: they talk to the clients and pass their commands to the workers. 0: one for every
+        4 cores, and at least one.""",
         mutable=False,
     )
     pidfile: str = setting(

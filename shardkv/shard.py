@@ -16,10 +16,11 @@ from shardkv import clock, errors
 from shardkv.aof.record import record
 from shardkv.command import BY_ID, Command, Flag, Handler, lookup
 from shardkv.errors import CommandError
-from shardkv.keyspace import Database, Slot
+from shardkv.keyspace import Database, Observer, Slot
 from shardkv.locks import LockKey, Locks, Transaction
 from shardkv.resp.replies import encode_error, raw, resp2, resp3
 from shardkv.slots import SLOT_BITS, SLOT_MASK, slot_of
+from shardkv.values import LARGE_COLLECTION, Collection
 from shardkv.wire import Batch, Reply, unpack_context
 
 logger = logging.getLogger("shardkv.shard")
@@ -34,6 +35,9 @@ ENCODERS: tuple[Callable[[Any], bytes], ...] = (raw, raw, resp2, resp3)
 """By the protocol in a request's code."""
 
 _START_OF_FILE = -1
+
+_SHED_AT_A_TIME = 500
+"""Elements of a dead collection freed between two looks at the clock."""
 
 
 class Late(NamedTuple):
@@ -106,14 +110,13 @@ class Shard:
         """Changes made by the command that runs now."""
         self.changes_since_save = 0
         self.hits = self.misses = self.expired_keys = 0
-        self.observed = False
-        """Whether anyone wants to hear of changed keys."""
+        self.observers: list[Observer] = []
         self.records: list[bytes] | None = None
         """Where the log of this batch is collected; None while there is no append-only file."""
         self.stats: dict[str, CommandStats] = {}
         self.totals = _Totals()
-        self.graveyard: deque[list[Slot]] = deque()
-        """Slots of flushed databases, freed in slices."""
+        self.graveyard: deque[list[Slot] | Collection] = deque()
+        """Slots of flushed databases, and large collections that no key holds any more: freed in slices."""
         self.on_flush: Callable[[], None] = lambda: None
         """Called before databases are emptied or swapped as a whole."""
         self._effects: list[tuple[int, list[Any]]] = []
@@ -151,6 +154,11 @@ class Shard:
                     removed += count
                     self.graveyard.append(db.clear())
         return removed
+
+    def observe(self, db: Database, key: bytes, event: str) -> None:
+        """Tells whoever wants to hear of it that a key has changed."""
+        for observer in self.observers:
+            observer(db, key, event)
 
     def swap(self, first: int, second: int) -> None:
         """Exchanges the contents of two databases."""
@@ -360,12 +368,20 @@ class Shard:
         """Frees what flushes have left, for about so many seconds."""
         until = clock.monotonic() + budget_s
         while self.graveyard:
-            slots = self.graveyard[0]
-            while slots:
-                slots.pop()
+            dead = self.graveyard[0]
+            while dead:
+                if isinstance(dead, Collection):
+                    dead.shed(_SHED_AT_A_TIME)
+                else:
+                    self._bury_slot(dead.pop())
                 if clock.monotonic() >= until:
                     return
             self.graveyard.popleft()
+
+    def _bury_slot(self, slot: Slot) -> None:
+        for value in slot.values():
+            if isinstance(value, Collection) and len(value) > LARGE_COLLECTION:
+                self.graveyard.append(value)
 
     # -- transactions that span shards ------------------------------------------------------------
 

@@ -15,10 +15,7 @@ from shardkv import clock
 from shardkv.aof.record import record
 from shardkv.keyspace import Database
 from shardkv.slots import SLOTS
-from shardkv.values import Collection, Value, copy, recreate
-
-LARGE_COLLECTION = 1000
-"""A collection with more elements is not emitted in one go."""
+from shardkv.values import LARGE_COLLECTION, Collection, Value, copy, recreate
 
 _CHUNK_BYTES = 64 * 1024
 

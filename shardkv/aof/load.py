@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import hiredis
 from xxhash import xxh3_64_intdigest
@@ -26,6 +27,8 @@ from shardkv.aof.manifest import (
 from shardkv.aof.torn import Torn, ends_in_zeros, examine
 
 logger = logging.getLogger(__name__)
+
+_END: Final = b"+END\r\n"
 
 Apply = Callable[[list[bytes]], object]
 Progress = Generator[tuple[int, int], None, "LoadResult"]
@@ -255,6 +258,10 @@ class _Loading:
             if header is None:
                 break
             yield from self._replay_batch(file, header)
+        # A record without an end would swallow what follows it.
+        self._reader.feed(_END)
+        if self._reader.gets() != b"END":
+            raise AofDamaged(file.path, file.offset, "the last record before this has no end")
         if entry.last is not None and file.checksum != entry.last:
             raise AofDamaged(file.path, file.offset, "the last batch is not the one that the manifest names")
         result.ends[entry.name] = file.offset, file.checksum
@@ -294,8 +301,6 @@ class _Loading:
                     records += 1
                 self._end_batch(file, end, expected)
                 at, checksum = end, expected
-        except AofDamaged:
-            raise
         except Exception as error:
             raise self._cannot_replay(file, argv, error) from error
         self._result.records += records
@@ -317,10 +322,6 @@ class _Loading:
         self._end_batch(file, end, header.checksum)
 
     def _end_batch(self, file: _File, end: int, checksum: int) -> None:
-        if self._reader.has_data():
-            raise AofDamaged(
-                file.path, file.offset, "the last record of the batch that begins here has no end"
-            )
         self._result.batches += 1
         file.at = end
         file.checksum = checksum

@@ -60,10 +60,10 @@ def examine(path: Path, data: Bytes, offset: int, previous: int) -> Torn:
     try:
         kept, reached = _whole_records(data, body, end)
     except _NotARecord as stopped:
+        _refuse_wrong_length(path, data, offset, header, stopped.offset, previous)
         what = f"the batch that begins at byte {offset} is damaged: this is not a record of it"
         raise AofDamaged(path, stopped.offset, what) from None
-    if batch.seal(bytes(data[body:end]), previous, header.keys)[1] == header.checksum:
-        raise AofDamaged(path, offset, "the length in the header of a batch is damaged")
+    _refuse_wrong_length(path, data, offset, header, end, previous)
     _refuse_later_batch(path, data, reached, header.checksum)
     if header.keys:
         # The records of a batch with keys belong together.
@@ -139,6 +139,15 @@ def _line(
     if line is None and not (at == end or begun.fullmatch(data, at, end)):
         raise _NotARecord(at)
     return line
+
+
+def _refuse_wrong_length(
+    path: Path, data: Bytes, offset: int, header: batch.Header, end: int, previous: int
+) -> None:
+    """Finds that the batch is whole and ends at `end`, so that it only seems torn."""
+    body = bytes(data[offset + header.size : end])
+    if batch.seal(body, previous, header.keys)[1] == header.checksum:
+        raise AofDamaged(path, offset, "the length in the header of a batch is damaged")
 
 
 def _refuse_later_batch(path: Path, data: Bytes, start: int, checksum: int) -> None:

@@ -7,13 +7,13 @@ from typing import Any
 
 import hiredis
 import pytest
-import redis
 
+from shardkv.config_file import load
 from shardkv.errors import CommandError
 from shardkv.foreign_directives import FIXED, FIXED_IN_FILES, IGNORED
 from shardkv.setting_kinds import BufferLimit, Setting
 from shardkv.settings import SETTINGS, Config, default_proxies, find
-from tests.twin.servers import Server
+from tests.twin.servers import Server, valkey
 
 OTHER_DEFAULTS = {"appendonly", "bind", "port", "dir"}
 """Settings with another default here than in Redis, or that the twin is started with."""
@@ -21,25 +21,26 @@ OTHER_DEFAULTS = {"appendonly", "bind", "port", "dir"}
 every_setting = pytest.mark.parametrize("declared", SETTINGS.values(), ids=list(SETTINGS))
 
 
-def values(client: redis.Redis) -> dict[str, str]:
-    reply: Any = client.config_get("*")
+def values(server: Server, *patterns: str) -> dict[str, str]:
+    reply: dict[bytes, bytes] = server.ask("CONFIG", "GET", *patterns)
     return {name.decode(): value.decode() for name, value in reply.items()}
 
 
 # -- declarations -----------------------------------------------------------------------------
 
 
-def test_defaults_are_those_of_the_twin(twin: redis.Redis) -> None:
-    theirs = values(twin)
+def test_defaults_are_those_of_a_fresh_twin() -> None:
+    with valkey() as server:
+        theirs = values(server, "*")
     ours = Config().get(b"*")
     shared = ours.keys() & theirs.keys() - OTHER_DEFAULTS
     assert len(shared) > 50
     assert {name: ours[name] for name in shared} == {name: theirs[name] for name in shared}
 
 
-def test_every_directive_of_the_twin_is_known(twin: redis.Redis) -> None:
+def test_every_directive_of_the_twin_is_known(twin_server: Server) -> None:
     known = {*Config().get(b"*"), *IGNORED}
-    assert values(twin).keys() - known == set()
+    assert values(twin_server, "*").keys() - known == set()
 
 
 def test_a_directive_is_known_once() -> None:
@@ -100,10 +101,25 @@ def test_default_proxies(cores: int, proxies: int) -> None:
         ("zset-max-???????-entries",),
     ],
 )
-def test_get_like_the_twin(twin: redis.Redis, patterns: tuple[str, ...]) -> None:
-    reply: Any = twin.config_get(*patterns)
-    theirs = {name.decode(): value.decode() for name, value in reply.items()}
-    assert Config().get(*map(str.encode, patterns)) == theirs
+def test_get_finds_the_names_that_the_twin_finds(twin_server: Server, patterns: tuple[str, ...]) -> None:
+    ours = Config().get(*map(str.encode, patterns))
+    assert ours.keys() == values(twin_server, *patterns).keys()
+
+
+def test_values_are_shown_as_by_the_twin() -> None:
+    changes = {
+        "unixsocketperm": "0770",
+        "bind": "127.0.0.1 -::1",
+        "appendfsync": "ALWAYS",
+        "no-appendfsync-on-rewrite": "Yes",
+        "auto-aof-rewrite-min-size": "3MB",
+        "client-output-buffer-limit": "replica 1kb 1m 5",
+    }
+    options = {name.replace("-", "_"): value for name, value in changes.items()}
+    with valkey(**options) as server:
+        theirs = values(server, *changes)
+    overrides = [word for name, value in changes.items() for word in (f"--{name}", value)]
+    assert load(None, overrides, pytest.fail).get(*map(str.encode, changes)) == theirs
 
 
 def test_get_of_everything_is_sorted() -> None:
