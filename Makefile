@@ -26,11 +26,11 @@ bench: $(READY)
 clean:
 	rm -rf $(VENV)
 
-# The virtual environment is made anew when what is to be installed has changed; ensurepip is what Debian leaves out.
+# Again whenever what is to be installed has changed. ensurepip is what Debian leaves out of its python3.
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys, ensurepip; assert sys.version_info >= (3, 11)' 2>/dev/null || { \
 		echo "make: $(PYTHON) must be Python 3.11 or newer, with venv. On Debian: apt-get install python3 python3-venv" >&2; \
 		exit 1; }
-	$(PYTHON) -m venv --clear $(VENV)
+	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -e '.[test]'
 	touch $@

@@ -21,6 +21,7 @@ from shardkv.slotmap import SlotMapError, open_slot_map
 
 import proxy.commands
 import shardkv.commands
+from proxy import identity
 from proxy.listeners import open_listeners
 from proxy.supervisor import Supervisor, data_folder
 
@@ -64,7 +65,8 @@ def serve(path: Path | None, overrides: list[str]) -> int:
     folder = data_folder(config)
     folder.mkdir(parents=True, exist_ok=True)
     lock_fd = lock(folder)
-    asked = replace(config)
+    asked = identity.asked = replace(config)
+    identity.config_file = path.resolve() if path else None
     config.workers, slot_table = open_slot_map(folder, config.workers)
     config.proxies = config.proxies or default_proxies(os.cpu_count() or 1)
     supervisor = Supervisor(config, open_listeners(config), slot_table, lock_fd)

@@ -7,7 +7,7 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 from shardkv import wire
-from shardkv.command import COMMANDS
+from shardkv.command import COMMANDS, lookup
 from shardkv.errors import CommandError
 from shardkv.plan import Call, Parts
 from shardkv.resp.replies import unpack_raw
@@ -40,11 +40,16 @@ class Coordinator:
         self.running: set[Work] = set()
         self._numbers = itertools.count(1)
 
+    def reset_counters(self) -> None:
+        """Counts from zero again."""
+        self.counters = Counters()
+
     def start(self, session: Session, call: Call, block: Block, index: int) -> None:
         """Carries out a command; its reply goes to a place in a block. The session waits for it, unless it is a
         mere look that needs no locks, whose place in the order the pipes keep."""
         lock_reads = self.proxy.config.proxies > 1
         transaction = (self.proxy.index, next(self._numbers))
+        self.proxy.counters.of(call.command).calls += 1
         steps = transact(call, transaction, lock_reads=lock_reads, counters=self.counters)
         suspends = call.command.writes or lock_reads
         session.suspended = session.suspended or suspends
@@ -136,7 +141,7 @@ class Work:
         """Requests as clients write them, with the code in place of the name."""
         found = []
         for request in requests:
-            command = self.proxy.find(request)
+            command = lookup(request) or COMMANDS[request[0].lower().decode()]
             found.append([self._context | command.code, *request[1:]])
         return found
 
@@ -169,6 +174,8 @@ class Work:
 
     def _finish(self, value: Any) -> None:
         self.coordinator.running.discard(self)
+        if isinstance(value, CommandError):
+            self.proxy.counters.fail(self.call.command, value)
         block, index = self.place
         reply = self.encode(value)
         if self._suspends:

@@ -1,8 +1,9 @@
-"""The supervisor's part in questions between processes: it asks whoever is meant and brings the answers back."""
+"""The supervisor's part in questions between processes: it asks who is meant and brings the answers back."""
 
 from __future__ import annotations
 
 import itertools
+import logging
 import time
 from collections import deque
 from collections.abc import Callable
@@ -13,6 +14,8 @@ from shardkv import control
 
 if TYPE_CHECKING:
     from proxy.supervisor import Child, Supervisor
+
+logger = logging.getLogger("proxy.relay")
 
 ANSWER_TIMEOUT_S = 2.0
 """Who has not answered by then is left out: a shard in the middle of a long command must not hold up INFO."""
@@ -84,7 +87,14 @@ class Relay:
 
     def _own_answer(self, ask: control.Ask) -> Any:
         answer = TOPICS.get(ask.topic)
-        return answer(self.supervisor, ask.body) if answer is not None else None
+        if answer is None:
+            return None
+        try:
+            return answer(self.supervisor, ask.body)
+        except Exception:
+            # Nothing that somebody asks may end the supervisor, and with it the server.
+            logger.exception("question %s failed", ask.topic)
+            return None
 
     def _ask_supervisor(self, asker: Child, ask: control.Ask) -> None:
         if ask.topic == "take token":

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import itertools
 import logging
+import resource
 import socket
 from collections.abc import Coroutine
 from typing import Any
 
-from shardkv import control, errors
-from shardkv.command import COMMANDS, Command
-from shardkv.errors import CommandError
-from shardkv.plan import Call
-from shardkv.slots import SLOTS, slot_of
-
-from proxy.backend import Backend, Block
+from proxy.backend import Backend, Block, ValueBlock, new_block
+from proxy.census import Census
 from proxy.coordinator import Coordinator
+from proxy.counters import Counters, Rates
 from proxy.gates import GATES
+from proxy.pause import Pause
 from proxy.session import Session
 from proxy.supervision import Supervision
+from shardkv import clock, control, errors, limits, logs
+from shardkv.command import COMMANDS, Command
+from shardkv.errors import CommandError, ProtocolError
+from shardkv.plan import Call
+from shardkv.resp.replies import unpack_raw
+from shardkv.resp.requests import is_http
+from shardkv.settings import Config
+from shardkv.slots import SLOTS, slot_of
+from shardkv.wire import RAW, pack_context
 
 logger = logging.getLogger("proxy.server")
 
@@ -31,13 +37,13 @@ class Proxy:
     def __init__(
         self,
         index: int,
-        config: Any,
+        config: Config,
         slot_table: list[int],
         loop: asyncio.AbstractEventLoop,
         channel: control.ControlChannel,
         *,
         shards: int,
-        first_client_id: int,
+        pause: Pause,
     ) -> None:
         self.index = index
         self.config = config
@@ -45,38 +51,158 @@ class Proxy:
         self.slot_table = slot_table
         self.commands = lookup_table()
         self.gates = GATES
+        self.pause = pause
         self.sessions: dict[int, Session] = {}
+        self.counters = Counters()
+        self.rates = Rates(self.counters)
+        self.census = Census(index, config.proxies)
         self.careful = False
-        """Whether every request must be looked at before it goes to its shard: one of them is congested."""
+        """Whether every request must be looked at before it goes to its shard: one of them is congested, or
+        there is a pause."""
         self.stalled: set[Session] = set()
-        self.backends = [Backend(shard, loop, self._backend_changed) for shard in range(shards)]
+        self.slow_readers: set[Session] = set()
+        """Sessions whose clients do not take their replies as fast as they come."""
+        self.backends = [Backend(shard, loop, self.look_around) for shard in range(shards)]
         self.slot_backends = [self.backends[slot_table[slot]] for slot in range(SLOTS)]
         self.supervision = Supervision(self, channel)
         self.coordinator = Coordinator(self)
-        self._client_ids = itertools.count(first_client_id, max(1, config.proxies))
+        self._servers: list[asyncio.AbstractServer] = []
+        self._draining_until_s: float | None = None
+        self._next_sweep_s = 0.0
+        self._pause_end = loop.call_soon(lambda: None)
         self._flush_scheduled = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self.look_around()
+        self._tick()
 
     async def listen(self, sockets: list[socket.socket]) -> None:
         """Accepts clients on sockets that are bound already and shared with the other proxies."""
+        backlog = self.config.tcp_backlog
         for sock in sockets:
-            factory = lambda: Session(self)  # noqa: E731
             if sock.family == socket.AF_UNIX:
-                await self.loop.create_unix_server(factory, sock=sock, backlog=self.config.tcp_backlog)
+                server = await self.loop.create_unix_server(self._new_session, sock=sock, backlog=backlog)
             else:
-                await self.loop.create_server(factory, sock=sock, backlog=self.config.tcp_backlog)
+                server = await self.loop.create_server(self._new_session, sock=sock, backlog=backlog)
+            self._servers.append(server)
+
+    def _new_session(self) -> Session:
+        return Session(self)
 
     # -- clients --------------------------------------------------------------------------------
 
     def welcome(self, session: Session) -> None:
-        """A client has connected."""
-        session.id = next(self._client_ids)
+        """A client has connected: it is taken in, or told why not."""
+        if refusal := self._refusal(session):
+            self.counters.rejected_connections += 1
+            session.refuse(refusal)
+            return
+        session.id = self.census.arrived()
         self.sessions[session.id] = session
+        self.counters.connections += 1
+        if not session.is_local_socket:
+            keep_alive(session.transport.get_extra_info("socket"), self.config.tcp_keepalive)
+
+    def _refusal(self, session: Session) -> bytes:
+        """Why a client is not welcome; empty if it is."""
+        config = self.config
+        if self.census.clients >= config.maxclients:
+            return errors.TOO_MANY_CLIENTS
+        if config.protected_mode and not config.requirepass and not session.is_from_this_host:
+            return errors.PROTECTED_MODE
+        return b""
 
     def dismiss(self, session: Session) -> None:
         """A client is gone."""
-        self.sessions.pop(session.id, None)
+        if self.sessions.pop(session.id, None) is not None:
+            self.census.left()
         self.stalled.discard(session)
+        self.slow_readers.discard(session)
+        if self._draining_until_s is not None and not self.sessions:
+            self.loop.stop()
+
+    # -- time -----------------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        """What has to be done now and then, `hz` times per second."""
+        now_s = clock.monotonic()
+        self.rates.sample(self.counters)
+        for session in list(self.slow_readers):
+            session.check_output_limit()
+        if self.config.timeout and now_s >= self._next_sweep_s:
+            self._next_sweep_s = now_s + limits.IDLE_SWEEP_S
+            self._close_idle(now_s - self.config.timeout)
+        if self._draining_until_s is not None and now_s >= self._draining_until_s:
+            logger.warning("%d clients did not take their last replies in time", len(self.sessions))
+            self.loop.stop()
+        self.loop.call_later(1 / self.config.hz, self._tick)
+
+    def _close_idle(self, since_s: float) -> None:
+        """Closes the connections of clients that have not sent anything since then and do not wait for
+        anything."""
+        for session in list(self.sessions.values()):
+            if session.last_active_s < since_s and not session.suspended and not session.stalled:
+                session.abort()
+
+    def drain(self) -> None:
+        """The server stops: takes no more clients and no more requests, and ends when all that is under way
+        is answered, or after the time that the setting shutdown-timeout leaves to the proxies."""
+        if self._draining_until_s is not None:
+            return
+        self._draining_until_s = clock.monotonic() + self.config.shutdown_timeout / 2
+        for server in self._servers:
+            server.close()
+        for session in list(self.sessions.values()):
+            session.finish()
+        if not self.sessions:
+            self.loop.stop()
+
+    # -- settings and figures -------------------------------------------------------------------
+
+    def settings_changed(self, changed: dict[str, Any]) -> None:
+        """Follows settings that have been changed while running; takes their names and new values."""
+        config = self.config
+        if "loglevel" in changed:
+            logs.set_level(config)
+        if "maxclients" in changed:
+            allow_open_files(config.maxclients)
+        if "requirepass" in changed and not config.requirepass:
+            for session in self.sessions.values():
+                session.authenticated = True
+                session.settle()
+        if "proto-max-bulk-len" in changed or "client-query-buffer-limit" in changed:
+            for session in self.sessions.values():
+                session.reader.max_bulk_bytes = config.proto_max_bulk_len
+                session.reader.query_buffer_bytes = config.client_query_buffer_limit
+
+    def reset_figures(self) -> None:
+        """Counts from zero again."""
+        self.counters = Counters()
+        self.rates = Rates(self.counters)
+        self.coordinator.reset_counters()
+
+    # -- a pause --------------------------------------------------------------------------------
+
+    def hold(self, until_s: float, *, writes_only: bool) -> None:
+        """Begins a pause, or makes it longer."""
+        self.pause.extend(until_s, writes_only=writes_only)
+        self.look_around()
+
+    def release(self) -> None:
+        """Ends the pause."""
+        self.pause.end()
+        self.look_around()
+
+    def look_around(self) -> None:
+        """A shard has become congested or is so no more, or a pause has begun or ended: whoever waited for
+        that tries again."""
+        paused = self.pause.active
+        self.careful = paused or any(backend.congested for backend in self.backends)
+        stalled, self.stalled = self.stalled, set()
+        for session in stalled:
+            session.unstall()
+        if paused:
+            self._pause_end.cancel()
+            self._pause_end = self.loop.call_later(self.pause.remaining_ms / 1000, self.look_around)
 
     # -- commands -------------------------------------------------------------------------------
 
@@ -85,6 +211,9 @@ class Proxy:
         name = args[0]
         command = self.commands.get(name) or self.commands.get(name.upper())
         if command is None:
+            if is_http(name):
+                logger.warning("a web browser was made to speak to this port, its connection is closed")
+                raise ProtocolError(b"")
             raise CommandError(errors.unknown_command(name, args[1:]))
         if command.is_container and len(args) > 1:
             subcommand = command.subcommands.get(args[1].lower().decode("latin-1"))
@@ -92,9 +221,6 @@ class Proxy:
                 raise CommandError(errors.unknown_subcommand(command.name, args[1]))
             return subcommand
         return command
-
-    def count_rejected(self, error: CommandError) -> None:
-        """Counts an error that a client got without a shard's doing."""
 
     def route(self, session: Session, command: Command, args: list[Any], block: Block, index: int) -> bool:
         """Sends a request to the shard of its keys, or has the coordinator spread it over several.
@@ -108,7 +234,9 @@ class Proxy:
             return False
         if len(shards) == 1 or (not shards and len(self.backends) == 1):
             slot = slots[0] if slots else 0
-            self.send(self.slot_backends[slot], [session.context | command.code | slot, *args[1:]], block, index)
+            self.send(
+                self.slot_backends[slot], [session.context | command.code | slot, *args[1:]], block, index
+            )
             return True
         if command.plan is None:
             raise AssertionError(f"{command.name} has no plan for several shards")
@@ -134,11 +262,14 @@ class Proxy:
         for backend in self.backends:
             backend.flush()
 
-    def _backend_changed(self) -> None:
-        self.careful = any(backend.congested for backend in self.backends)
-        stalled, self.stalled = self.stalled, set()
-        for session in stalled:
-            session.unstall()
+    def ask_shards(self, name: str, *args: Any) -> asyncio.Future[list[Any]]:
+        """Has every shard carry out an internal command; the future gives their values, in the shards'
+        order."""
+        asked = _ValuesOfShards(self.loop, len(self.backends))
+        code = pack_context(0, RAW) | COMMANDS[name].code
+        for shard, backend in enumerate(self.backends):
+            self.send(backend, [code, *args], asked.block, shard)
+        return asked.future
 
     def start_task(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs a coroutine beside everything else; what it raises is logged."""
@@ -152,6 +283,18 @@ class Proxy:
             logger.error("a task failed", exc_info=task.exception())
 
 
+class _ValuesOfShards:
+    """Waits for a value from each shard."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, shards: int) -> None:
+        self.future: asyncio.Future[list[Any]] = loop.create_future()
+        self.block = new_block(self, shards, ValueBlock)
+
+    def deliver(self) -> None:
+        if None not in self.block and not self.future.done():
+            self.future.set_result([unpack_raw(value) for value in self.block if value is not None])
+
+
 def lookup_table() -> dict[bytes, Command]:
     """The commands that clients may call, by their names in upper and in lower case."""
     table = {}
@@ -161,21 +304,46 @@ def lookup_table() -> dict[bytes, Command]:
     return table
 
 
+def keep_alive(sock: socket.socket, idle_s: int) -> None:
+    """Has the kernel look after so many seconds of silence whether the peer is still there; 0 means never. It
+    gives up after three probes within about as long again, as in Redis."""
+    if idle_s:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle_s)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, idle_s // 3))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+
+
+def allow_open_files(clients: int) -> None:
+    """Raises this process's limit of open files so that so many clients fit, as far as the system lets it."""
+    wanted = clients + limits.FILES_BESIDE_CLIENTS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < wanted:
+        logger.warning(
+            "maxclients is %d, but the system allows a process only %d open files", clients, allowed
+        )
+
+
 def run(
     index: int,
-    config: Any,
+    config: Config,
     slot_table: list[int],
     shards: int,
     sockets: list[socket.socket],
     channel: control.ControlChannel,
-    first_client_id: int,
+    pause: Pause,
 ) -> None:
     """The life of a proxy process. Returns when the supervisor says stop, or is gone."""
     import uvloop
 
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
-    proxy = Proxy(index, config, slot_table, loop, channel, shards=shards, first_client_id=first_client_id)
+    allow_open_files(config.maxclients)
+    proxy = Proxy(index, config, slot_table, loop, channel, shards=shards, pause=pause)
     loop.run_until_complete(proxy.listen(sockets))
     gc.collect()
     gc.freeze()

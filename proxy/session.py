@@ -1,31 +1,35 @@
 """A client's session: requests in, replies out in the same order.
 
-Requests are dispatched as they come, each to the shard of its key, and their replies gather in blocks. A request that
-must be finished before the next one starts (one that spans shards, waits, or asks other processes) suspends the
-session; what the client sent meanwhile waits in the backlog.
-"""
+Requests are dispatched as they come, each to the shard of its key, and their replies gather in blocks. A
+request that must be finished before the next one starts (one that spans shards, waits, or asks other
+processes) suspends the session; what the client sent meanwhile waits in the backlog."""
 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+import logging
 import socket
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Coroutine
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, cast
 
+from xxhash import xxh3_64_intdigest
+
+from proxy.backend import Block, new_block
 from shardkv import clock, errors, limits
 from shardkv.command import Command, Place
-from shardkv.errors import CommandError
+from shardkv.errors import CommandError, ProtocolError
 from shardkv.resp.replies import encode_error, resp2, resp3
 from shardkv.resp.requests import RequestReader
 from shardkv.slots import hashtag
 from shardkv.wire import pack_context
-from xxhash import xxh3_64_intdigest
-
-from proxy.backend import Block, new_block
 
 if TYPE_CHECKING:
     from proxy.server import Proxy
+
+logger = logging.getLogger("proxy.session")
 
 _OPEN_BRACE = ord("{")
 
@@ -46,28 +50,33 @@ class Session(asyncio.Protocol):
         self.authenticated = not config.requirepass
         self.db = 0
         self.protocol = 2
-        self.context = pack_context(0, 2)
-        self.encode = resp2
-        self.created = self.last_active = clock.monotonic()
-        self.last_command = ""
+        self.created_s = self.last_active_s = clock.monotonic()
+        self.last_command: Command | None = None
         self.no_evict = False
         self.no_touch = False
-        self.plain = self.authenticated
-        """Whether every gate is open and each request gets a reply: the fast way is then the right one."""
         self.replies_off = False
-        self.skip_replies = 0
+        self.skip_reply = False
+        """Whether the next request gets no reply."""
+        self.muted = False
+        """Whether the request that is carried out now, if a proxy answers it, gets no reply."""
         self.suspended = False
         self.stalled = False
         """Whether the next request waits until its shard takes requests again, or a pause ends."""
         self.closing = False
-        self.commands = 0
-        self.bytes_in = self.bytes_out = 0
+        self.leaving = False
+        """Whether it is closing, and what it has asked beyond what is under way is not carried out."""
+        self.over_soft_limit_s: float | None = None
+        """Since when more replies wait for the client than the soft limit allows."""
         self._blocks: deque[Block] = deque()
         self._outstanding = 0
         self._window = limits.BLOCK_REQUESTS
         self._backlog: deque[list[Any]] = deque()
+        self._going_on = False
         self._write_paused = False
         self._reading_paused = False
+        self._last_words = b""
+        self._turn: tuple[asyncio.Future[None], Block, int] | None = None
+        self.settle()
 
     # -- the connection -------------------------------------------------------------------------
 
@@ -76,10 +85,12 @@ class Session(asyncio.Protocol):
         self.proxy.welcome(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.closing = True
+        self.closing = self.leaving = True
         self._backlog.clear()
         self._blocks.clear()
         self.proxy.dismiss(self)
+        if self._turn is not None:
+            self._look_at_turn()
 
     def eof_received(self) -> bool:
         """The client will send no more; what it asked is still answered, then the connection closes."""
@@ -88,39 +99,60 @@ class Session(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._write_paused = True
+        self.proxy.slow_readers.add(self)
 
     def resume_writing(self) -> None:
         self._write_paused = False
+        self.over_soft_limit_s = None
+        self.proxy.slow_readers.discard(self)
         self._go_on()
 
     def finish(self) -> None:
         """Closes the connection once everything asked so far is answered."""
         self.closing = True
-        if not self._blocks and not self._backlog and not self.suspended:
-            self.transport.close()
+        self._close_if_done()
+
+    def leave(self) -> None:
+        """Closes the connection once what is under way is answered; what waits behind it is dropped."""
+        self.leaving = True
+        self._backlog.clear()
+        self.finish()
+
+    def refuse(self, text: bytes) -> None:
+        """Takes nothing more from the client; it learns why, after the replies due to it, and is gone."""
+        self._last_words = encode_error(text) if text else b""
+        self.finish()
 
     def abort(self) -> None:
         """Closes the connection at once."""
         self.closing = True
         self.transport.abort()
 
+    def _close_if_done(self) -> None:
+        if self._blocks or self._backlog or self.suspended or self.transport.is_closing():
+            return
+        if self._last_words:
+            self._write(self._last_words)
+        self.transport.close()
+
     # -- requests in ----------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
         if self.closing:
             return
-        self.last_active = clock.monotonic()
-        self.bytes_in += len(data)
-        requests = self.reader.feed(data)
+        self.last_active_s = clock.monotonic()
+        self.proxy.counters.bytes_in += len(data)
+        reader = self.reader
+        requests = reader.feed(data)
         if requests:
             if self._backlog or self._held_up():
                 self._backlog.extend(requests)
             else:
                 self._dispatch(requests)
-        if self.reader.deferred and not self._held_up():
+        if reader.deferred and not self._held_up():
             self.data_received(b"")
-        elif self.reader.error is not None:
-            self._refuse(self.reader.error.text)
+        elif reader.error is not None:
+            self.refuse(reader.error.text)
         elif self._backlog and not self._reading_paused:
             self._reading_paused = True
             self.transport.pause_reading()
@@ -129,30 +161,24 @@ class Session(asyncio.Protocol):
         """Whether nothing more may be dispatched now."""
         return self.suspended or self.stalled or self._write_paused or self._outstanding >= self._window
 
-    def _refuse(self, text: bytes) -> None:
-        """The client broke the protocol: it learns why, after the replies due to it, and is gone."""
-        if text:
-            block = new_block(self, 1)
-            block[0] = encode_error(text)
-            self._blocks.append(block)
-            self._outstanding += 1
-        self.finish()
-        self.deliver()
-
     def _go_on(self) -> None:
         """Takes up the backlog, as far as nothing holds it up."""
+        if self._going_on:
+            return
+        self._going_on = True
         backlog = self._backlog
         while backlog and not self._held_up():
             count = min(len(backlog), self._window - self._outstanding)
             self._dispatch([backlog.popleft() for _ in range(count)])
+        self._going_on = False
         if not backlog and not self._held_up():
             if self.reader.deferred:
                 self.data_received(b"")
             if self._reading_paused and not self.transport.is_closing():
                 self._reading_paused = False
                 self.transport.resume_reading()
-            if self.closing:
-                self.finish()
+        if self.closing:
+            self._close_if_done()
 
     def unstall(self) -> None:
         """What stalled the session may be over."""
@@ -171,7 +197,7 @@ class Session(asyncio.Protocol):
         block = new_block(self, len(requests))
         self._blocks.append(block)
         self._outstanding += len(requests)
-        self.commands += len(requests)
+        proxy.counters.requests += len(requests)
         index = 0
         for args in requests:
             command = table.get(args[0])
@@ -181,7 +207,7 @@ class Session(asyncio.Protocol):
                     proxy.stalled.add(self)
                     self._put_back(requests, block, index)
                     break
-                if self.suspended:
+                if self.suspended or self.leaving:
                     self._put_back(requests, block, index + 1)
                     break
             elif command.least <= len(args) <= command.most:
@@ -195,20 +221,23 @@ class Session(asyncio.Protocol):
                 backend.add_block(block)
                 backend.add_index(index)
             else:
-                block[index] = encode_error(errors.wrong_arity(command.name))
-            index += 1
+                self._reject(command, CommandError(errors.wrong_arity(command.name)), block, index)
+            index += 1  # noqa: SIM113 - enumerate() makes a tuple for each request
+        if command is not None and command.one_key:
+            self.last_command = command
         proxy.flush_soon()
         if None not in block:
             self.deliver()
 
     def _put_back(self, requests: list[list[Any]], block: Block, start: int) -> None:
-        """Returns the requests from `start` on to the backlog, and their places."""
+        """Returns the requests from `start` on to the backlog, and their places; who leaves drops them."""
         rest = requests[start:]
         if rest:
-            self._backlog.extendleft(reversed(rest))
+            if not self.leaving:
+                self._backlog.extendleft(reversed(rest))
             del block[start:]
             self._outstanding -= len(rest)
-            self.commands -= len(rest)
+            self.proxy.counters.requests -= len(rest)
             if not block:
                 self._blocks.remove(block)
 
@@ -217,47 +246,108 @@ class Session(asyncio.Protocol):
     def _perform(self, args: list[Any], block: Block, index: int) -> bool:
         """Puts a request through the gates and has it carried out. False if it cannot start yet."""
         proxy = self.proxy
+        command = None
         try:
             command = proxy.find(args)
             for gate in proxy.gates:
                 gate(self, command, args)
-            self.last_command = command.name
-            if self.replies_off or self.skip_replies:
-                block = self._muted(block, index, command)
-                index = 0
+            if proxy.pause.holds(command):
+                return False
+            self.last_command = command
             if command.place is Place.PROXY:
-                value = command.handler(self, args)
-                if isinstance(value, Awaitable):
-                    self._await(value, block, index)
-                else:
-                    block[index] = self.encode(value)
+                self._answer(command, args, block, index)
                 return True
+            if self.replies_off or self.skip_reply:
+                return self._route_muted(command, args, block, index)
             return proxy.route(self, command, args, block, index)
         except CommandError as error:
-            proxy.count_rejected(error)
-            block[index] = encode_error(error.text)
+            self._reject(command, error, block, index)
+        except ProtocolError as error:
+            block[index] = b""
+            self.leave()
+            self.refuse(error.text)
         return True
 
-    def _muted(self, block: Block, index: int, command: Command) -> Block:
-        """Gives the reply of a request another place, whose content nobody reads."""
-        block[index] = b""
-        if self.skip_replies:
-            self.skip_replies -= 1
-            self.settle()
-        return new_block(proxy_sink, 1)
+    def _reject(self, command: Command | None, error: CommandError, block: Block, index: int) -> None:
+        """Answers a request with an error instead of carrying it out."""
+        self.proxy.counters.reject(command, error)
+        block[index] = b"" if self._takes_mute() else encode_error(error.text)
 
-    def _await(self, work: Awaitable[Any], block: Block, index: int) -> None:
-        """Suspends the session until a command that takes time is done."""
+    def _takes_mute(self) -> bool:
+        """Whether a request gets no reply. Asked once for each, because CLIENT REPLY SKIP is good for one."""
+        if not self.skip_reply:
+            return self.replies_off
+        self.skip_reply = False
+        self.settle()
+        return True
+
+    def _route_muted(self, command: Command, args: list[Any], block: Block, index: int) -> bool:
+        """Sends a request whose reply nobody reads."""
+        if not self.proxy.route(self, command, args, new_block(_nobody, 1), 0):
+            return False
+        self._takes_mute()
+        block[index] = b""
+        return True
+
+    def _answer(self, command: Command, args: list[Any], block: Block, index: int) -> None:
+        """Carries out a command of the proxy itself."""
+        self.muted = self._takes_mute()
+        counters = self.proxy.counters.of(command)
+        counters.calls += 1
+        begun_ns = clock.perf_counter_ns()
+        value = self._call(command, args)
+        counters.ns += clock.perf_counter_ns() - begun_ns
+        if value.__class__ is CoroutineType:
+            self._await(command, value, block, index)
+            return
+        if value.__class__ is CommandError:
+            self.proxy.counters.fail(command, value)
+        block[index] = b"" if self.muted else self.encode(value)
+
+    def _call(self, command: Command, args: list[Any]) -> Any:
+        try:
+            return command.handler(self, args)
+        except CommandError as error:
+            return error
+        except Exception:
+            logger.exception("%s failed", command.name)
+            return CommandError(errors.INTERNAL)
+
+    def _await(self, command: Command, work: Coroutine[Any, Any, Any], block: Block, index: int) -> None:
+        """Suspends the session until a command that takes time is done; it begins when everything before it
+        is answered."""
 
         async def carry_out() -> None:
+            await self._turn_of(block, index)
+            begun_ns = clock.perf_counter_ns()
             try:
                 value = await work
             except CommandError as error:
                 value = error
-            self.resume(block, index, self.encode(value))
+            except Exception:
+                logger.exception("%s failed", command.name)
+                value = CommandError(errors.INTERNAL)
+            self.proxy.counters.of(command).ns += clock.perf_counter_ns() - begun_ns
+            if value.__class__ is CommandError:
+                self.proxy.counters.fail(command, value)
+            self.resume(block, index, b"" if self.muted else self.encode(value))
 
         self.suspended = True
         self.proxy.start_task(carry_out())
+
+    async def _turn_of(self, block: Block, index: int) -> None:
+        """Waits until all requests before the one at this place have their replies."""
+        future: asyncio.Future[None] = self.proxy.loop.create_future()
+        self._turn = (future, block, index)
+        self._look_at_turn()
+        await future
+
+    def _look_at_turn(self) -> None:
+        assert self._turn is not None
+        future, block, index = self._turn
+        if not self._blocks or (self._blocks[0] is block and None not in block[:index]):
+            self._turn = None
+            future.set_result(None)
 
     def resume(self, block: Block, index: int, reply: bytes) -> None:
         """The command that suspended the session is done, and this is its reply."""
@@ -271,26 +361,49 @@ class Session(asyncio.Protocol):
     def deliver(self) -> None:
         """Writes the replies that are complete, in the requests' order."""
         blocks = self._blocks
-        if not blocks or None in blocks[0]:
-            return
-        ready: list[Any] = blocks.popleft()
-        while blocks and None not in blocks[0]:
-            ready += blocks.popleft()
-        self._outstanding -= len(ready)
-        data = b"".join(ready)
-        if data and not self.transport.is_closing():
-            self.bytes_out += len(data)
+        if blocks and None not in blocks[0]:
+            ready: list[Any] = blocks.popleft()
+            while blocks and None not in blocks[0]:
+                ready += blocks.popleft()
+            self._outstanding -= len(ready)
+            data = b"".join(ready)
+            if data:
+                self._write(data)
+                # Where replies are large, fewer requests go out at once.
+                average = len(data) // len(ready) + 1
+                self._window = max(1, min(limits.BLOCK_REQUESTS, limits.SESSION_REPLY_BYTES // average))
+            if self._backlog or self.closing:
+                self._go_on()
+        if self._turn is not None:
+            self._look_at_turn()
+
+    def _write(self, data: bytes) -> None:
+        if not self.transport.is_closing():
+            self.proxy.counters.bytes_out += len(data)
             self.transport.write(data)
-            # Where replies are large, fewer requests go out at once.
-            average = len(data) // len(ready) + 1
-            self._window = max(1, min(limits.BLOCK_REQUESTS, limits.SESSION_REPLY_BYTES // average))
-        if self._backlog or self.closing:
-            self._go_on()
+            if self._write_paused:
+                self.check_output_limit()
 
     def push(self, data: bytes) -> None:
         """Writes something the client did not ask for in this order."""
-        if not self.transport.is_closing():
-            self.transport.write(data)
+        self._write(data)
+
+    def check_output_limit(self) -> None:
+        """Closes the connection if too many replies wait for a client that does not read them."""
+        waiting_bytes = self.transport.get_write_buffer_size()
+        limit = self.proxy.config.client_output_buffer_limit.normal
+        now_s = clock.monotonic()
+        if not limit.soft_bytes or waiting_bytes < limit.soft_bytes:
+            self.over_soft_limit_s = None
+        elif self.over_soft_limit_s is None:
+            self.over_soft_limit_s = now_s
+        over_s = 0.0 if self.over_soft_limit_s is None else now_s - self.over_soft_limit_s
+        if 0 < limit.hard_bytes <= waiting_bytes or over_s > limit.soft_seconds:
+            logger.warning(
+                "client id=%d closed: %d bytes of replies that it does not read", self.id, waiting_bytes
+            )
+            self.proxy.counters.output_limit_disconnections += 1
+            self.abort()
 
     # -- state ----------------------------------------------------------------------------------
 
@@ -299,15 +412,46 @@ class Session(asyncio.Protocol):
         self.context = pack_context(self.db, self.protocol)
         self.encode = resp3 if self.protocol == 3 else resp2
         self.reader.restricted = not self.authenticated
-        self.plain = self.authenticated and not self.replies_off and not self.skip_replies
+        # Whether every gate is open and each request gets a reply: then the fast way is the right one.
+        self.plain = self.authenticated and not self.replies_off and not self.skip_reply
+
+    @property
+    def held(self) -> bool:
+        """Whether a pause keeps it waiting."""
+        return self.stalled and self.proxy.pause.active
+
+    @property
+    def waiting_bytes(self) -> tuple[int, int, int]:
+        """What is held for the client: of an unfinished request, of requests not begun, and of replies."""
+        requests = sum(len(word) for args in self._backlog for word in args if isinstance(word, bytes))
+        return self.reader.buffered_bytes, requests, self.transport.get_write_buffer_size()
+
+    @property
+    def is_local_socket(self) -> bool:
+        """Whether it came through the unix socket."""
+        sock: socket.socket = self.transport.get_extra_info("socket")
+        return sock.family == socket.AF_UNIX
+
+    @property
+    def is_from_this_host(self) -> bool:
+        """Whether nobody but a process of this host can be its client."""
+        if self.is_local_socket:
+            return True
+        peer = self.transport.get_extra_info("peername")
+        return bool(peer) and is_loopback(peer[0])
 
     def address(self) -> tuple[str, str]:
         """The client's and the server's end, as `ip:port` or `path:0`."""
-        sock: socket.socket = self.transport.get_extra_info("socket")
-        if sock.family == socket.AF_UNIX:
+        if self.is_local_socket:
             path = f"{self.proxy.config.unixsocket}:0"
             return path, path
-        return _endpoint(self.transport.get_extra_info("peername")), _endpoint(self.transport.get_extra_info("sockname"))
+        peer, own = self.transport.get_extra_info("peername"), self.transport.get_extra_info("sockname")
+        return _endpoint(peer), _endpoint(own)
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an IP address is one of this host's loopback interface."""
+    return ipaddress.ip_address(address.partition("%")[0]).is_loopback
 
 
 def _endpoint(address: Any) -> str:
@@ -317,11 +461,11 @@ def _endpoint(address: Any) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-class _Sink:
+class _Nobody:
     """Owns blocks whose replies nobody reads."""
 
     def deliver(self) -> None:
         pass
 
 
-proxy_sink = _Sink()
+_nobody = _Nobody()

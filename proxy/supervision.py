@@ -63,7 +63,7 @@ class Supervision:
     # -- questions ------------------------------------------------------------------------------
 
     def ask(self, to: str, topic: str, body: Any = None) -> asyncio.Future[list[tuple[str, int, Any]]]:
-        """Asks all processes of a kind; the future gives (kind, number, answer) of each that answered in time."""
+        """Asks all processes of a kind; the future gives (kind, number, answer) of each that answers in time."""
         number = next(self._numbers)
         future = self._asked[number] = self.proxy.loop.create_future()
         self._send(control.Ask(number, to, topic, body))
@@ -113,8 +113,8 @@ class Supervision:
         return future
 
     def give_token(self) -> None:
-        """Gives the token back; it goes to the next of this proxy's transactions only by way of the supervisor, so
-        that no proxy can keep it from the others."""
+        """Gives the token back; it goes to the next of this proxy's transactions only by way of the
+        supervisor, so that no proxy can keep it from the others."""
         if self.proxy.config.proxies > 1:
             self.ask(control.SUPERVISOR, "give token")
         if self._token_queue:
@@ -127,4 +127,4 @@ class Supervision:
             future.set_result(None)
             return
         granted = self.ask(control.SUPERVISOR, "take token")
-        granted.add_done_callback(lambda done: future.done() or future.set_result(None))
+        granted.add_done_callback(lambda done: None if future.done() else future.set_result(None))

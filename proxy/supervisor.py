@@ -28,6 +28,7 @@ from shardkv import control, logs, worker
 from proxy import server
 from proxy.child import die_with_parent, reset_signals
 from proxy.listeners import Listeners
+from proxy.pause import Pause
 from proxy.relay import Relay
 
 logger = logging.getLogger("proxy.supervisor")
@@ -78,12 +79,12 @@ class Supervisor:
         self.stopping = False
         self.exit_code = 0
         self.relay = Relay(self)
+        self.pause = Pause()
         self._lock_fd = lock_fd
         self._selector = selectors.DefaultSelector()
         self._signals: deque[int] = deque()
         self._notifier = sdnotify.SystemdNotifier()
         self._announced = False
-        self._client_ids = 1
         self._reload: Callable[[], None] = lambda: None
 
     @property
@@ -231,7 +232,7 @@ class Supervisor:
                     len(self.workers),
                     self.listeners.sockets,
                     channel,
-                    self._client_ids + child.index,
+                    self.pause,
                 )
                 code = 0
         except BaseException:

@@ -103,9 +103,9 @@ def transact(
     lock_reads   whether reading commands lock as well: needed as soon as there are several proxies.
     """
     counters.commands += 1
-    if not call.command.writes and not lock_reads:
-        return (yield from _look(call))
     keys, whole = locked_keys(call)
+    if not call.command.writes and not (lock_reads and keys):
+        return (yield from _look(call))
     attempt = 0
     while True:
         attempt += 1
@@ -169,6 +169,8 @@ def _attempt(
                     return next((error for error in values.values() if isinstance(error, CommandError)), _BUSY)
             elif parts:
                 nothing: dict[int, list[LockKey]] = {shard: [] for shard in parts}
+                # A shard that is only asked something knows the transaction as well from now on.
+                locked += [shard for shard in parts if shard not in locked]
                 values = _answered((yield Prepare(transaction, nothing, False, exclusive, wait, parts)))
             if isinstance(hop, Write):
                 values = yield from _commit(transaction, hop.parts, locked)

@@ -18,5 +18,8 @@ def now_us() -> int:
 monotonic = time.monotonic
 """Seconds since an arbitrary start, never going back. For timeouts and intervals."""
 
+sleep = time.sleep
+"""Does nothing for so many seconds. For DEBUG SLEEP alone."""
+
 perf_counter_ns = time.perf_counter_ns
 """The finest clock, in ns. For durations of commands."""

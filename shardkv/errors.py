@@ -46,6 +46,8 @@ INDEX_OUT_OF_RANGE = b"ERR index out of range"
 INVALID_DB_INDEX = b"ERR invalid DB index"
 DB_OUT_OF_RANGE = b"ERR DB index is out of range"
 SAME_OBJECT = b"ERR source and destination objects are the same"
+NOT_AN_INT = b"ERR value is out of range, value must between -2147483648 and 2147483647"
+INVALID_NUMKEYS = b"ERR invalid numkeys value or out of range"
 INTERNAL = b"ERR internal error, the server's log tells more"
 PATTERN_TOO_LONG = b"ERR pattern is too long"
 
@@ -54,7 +56,33 @@ PATTERN_TOO_LONG = b"ERR pattern is too long"
 STRING_TOO_LONG = b"ERR string exceeds maximum allowed size (proto-max-bulk-len)"
 OFFSET_OUT_OF_RANGE = b"ERR offset is out of range"
 OVERFLOW = b"ERR increment or decrement would overflow"
+DECREMENT_OVERFLOW = b"ERR decrement would overflow"
 NAN_OR_INFINITY = b"ERR increment would produce NaN or Infinity"
+LCS_OF_NO_STRINGS = b"ERR The specified keys must contain string values"
+LCS_LEN_AND_IDX = b"ERR If you want both the length and indexes, please just use IDX."
+LCS_TOO_LARGE = b"ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len"
+
+# -- keys of any type ---------------------------------------------------------------------------
+
+NX_AND_OTHERS = b"ERR NX and XX, GT or LT options at the same time are not compatible"
+GT_AND_LT = b"ERR GT and LT options at the same time are not compatible"
+INVALID_CURSOR = b"ERR invalid cursor"
+INVALID_FIRST_DB = b"ERR invalid first DB index"
+INVALID_SECOND_DB = b"ERR invalid second DB index"
+NO_FREQUENCY = (
+    b"ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when "
+    b"switching between policies at runtime LRU and LFU data will take some time to adjust."
+)
+
+
+def unsupported_option(option: bytes) -> bytes:
+    return b"ERR Unsupported option %b" % option
+
+
+def invalid_expire(name: str) -> bytes:
+    """Takes the command's declared name."""
+    return b"ERR invalid expire time in '%b' command" % name.encode()
+
 
 # -- the request protocol ---------------------------------------------------------------------
 
@@ -112,10 +140,6 @@ def unknown_subcommand(container: str, name: bytes) -> bytes:
 def wrong_arity(name: str) -> bytes:
     """Takes the declared name, `client|kill` for a subcommand, in lower case."""
     return b"ERR wrong number of arguments for '%b' command" % name.encode()
-
-
-def invalid_expire(name: str) -> bytes:
-    return b"ERR invalid expire time in '%b' command" % name.encode()
 
 
 # -- COMMAND GETKEYS --------------------------------------------------------------------------
@@ -229,6 +253,7 @@ def unknown_in_filter(what: str, given: bytes) -> bytes:
 NO_CONFIG_FILE = b"ERR The server is running without a config file"
 NOT_SHUTTING_DOWN = b"ERR No shutdown in progress."
 SHUTDOWN_REFUSED = b"ERR Errors trying to SHUTDOWN. Check logs."
+NO_APPEND_ONLY_FILE = b"ERR there is no append only file, because appendonly is no"
 REWRITE_IN_PROGRESS = b"ERR Background append only file rewriting already in progress"
 DEBUG_NOT_ALLOWED = (
     b'ERR DEBUG command not allowed. If the enable-debug-command option is set to "local", you can run it from a '

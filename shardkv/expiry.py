@@ -80,6 +80,15 @@ class Deadlines:
             self._far.discard(at_ms >> _FAR_BITS, key)
         return True
 
+    def __len__(self) -> int:
+        """The number of keys that have a deadline."""
+        return len(self.at_ms)
+
+    def shed(self, count: int) -> None:
+        """Frees about so many, of a database that has been emptied."""
+        for _ in range(min(count, len(self.at_ms))):
+            self.remove(next(reversed(self.at_ms)))
+
     def due(self, now_ms: int) -> Iterator[bytes]:
         """Yields keys whose deadline has passed by more than a bucket's width, until there are no more.
 

@@ -13,10 +13,11 @@ what a rewrite of the AOF walks through.
 from __future__ import annotations
 
 import random
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterator
-from itertools import islice
-from typing import Any, Protocol, TypeVar
+from collections.abc import Iterator, KeysView
+from itertools import accumulate, islice
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from shardkv import errors
 from shardkv.errors import CommandError
@@ -24,11 +25,18 @@ from shardkv.expiry import Deadlines
 from shardkv.slots import SLOTS, slot_of
 from shardkv.values import LARGE_COLLECTION, Collection, Packed, Value
 
+if TYPE_CHECKING:
+    from shardkv.scans import Snapshots
+
 Slot = dict[bytes, Value]
 
 C = TypeVar("C", bound=Collection)
 
 _STRINGS = frozenset({bytes, int, bytearray})
+
+_RANDOM_TRIES = 20
+"""How often `random_key` may hit upon a key that has expired."""
+
 
 class Observer(Protocol):
     """Hears of every changed key, with the event's name as keyspace notifications have it."""
@@ -47,10 +55,16 @@ class Owner(Protocol):
     expired_keys: int
     observers: list[Observer]
     config: Any
-    graveyard: deque[list[Slot] | Collection]
+    graveyard: deque[list[Slot] | Collection | Deadlines]
+    snapshots: Snapshots
 
+    def database(self, index: int) -> Database: ...
+    def flush(self, indexes: list[int]) -> int: ...
+    def swap(self, first: int, second: int) -> None: ...
     def observe(self, db: Database, key: bytes, event: str) -> None: ...
+    def propagate(self, db: Database, *args: Any) -> None: ...
     def propagate_removal(self, db: Database, key: bytes) -> None: ...
+    def rebuild(self, db: Database, requests: list[list[Any]]) -> None: ...
 
 
 class Walk(Protocol):
@@ -69,11 +83,15 @@ class Database:
         self.shard = shard
         self.index = index
         self.walk: Walk | None = None
-        self.clear()
+        self._begin()
 
-    def clear(self) -> list[Slot]:
+    def clear(self) -> tuple[list[Slot], Deadlines]:
         """Empties the database at once; returns what was in it, for the caller to free in slices."""
-        old: list[Slot] = getattr(self, "slots", [])
+        old = (self.slots, self.deadlines)
+        self._begin()
+        return old
+
+    def _begin(self) -> None:
         self.slots: list[Slot] = [{} for _ in range(SLOTS)]
         self.deadlines = Deadlines()
         self.expires = self.deadlines.at_ms
@@ -82,7 +100,6 @@ class Database:
         self.touched_s = [0] * SLOTS
         """When any key of a slot was last accessed, in s. Keys of one slot share it, which costs next to nothing
         where a time for each key would cost as much as the key."""
-        return old
 
     def exchange(self, other: Database) -> None:
         """Swaps contents with another database of the same shard."""
@@ -122,6 +139,15 @@ class Database:
         if value is None or value.__class__ is kind:
             return value
         return self._unpack(kind, key, value)
+
+    def glance(self, key: bytes, slot: int = -1) -> Value | None:
+        """As `read`, but leaves the time of access as it is: for commands that do not use the value."""
+        value = self.peek(key, slot)
+        if value is None:
+            self.shard.misses += 1
+        else:
+            self.shard.hits += 1
+        return value
 
     def peek(self, key: bytes, slot: int = -1) -> Value | None:
         """As `read`, but leaves no trace."""
@@ -190,6 +216,11 @@ class Database:
         shard.dirty += 1
         if shard.observers:
             shard.observe(self, key, event)
+
+    def replace(self, key: bytes, value: Value, slot: int = -1) -> None:
+        """Puts another value in the place of a string that `edit` gave out. The deadline stays, and the caller
+        says `changed`."""
+        self.slots[slot if slot >= 0 else slot_of(key)][key] = value
 
     def remove(self, key: bytes, slot: int = -1) -> Value | None:
         """Takes a key out; returns the value it had, or None if there was none. The caller says `changed`."""
@@ -271,16 +302,30 @@ class Database:
                 if not expires or expires.get(key, now_ms + 1) > now_ms:
                     yield key
 
+    def occupied_slot(self, first: int, stop: int) -> int:
+        """The first slot from `first` on that holds keys; `stop` if there is none before it."""
+        slots = self.slots
+        while first < stop and not slots[first]:
+            first += 1
+        return first
+
+    def keys_of_slot(self, slot: int) -> KeysView[bytes]:
+        """A slot's keys, with those that have expired. The database must not change while they are looked at."""
+        return self.slots[slot].keys()
+
     def random_key(self) -> bytes | None:
-        """A key at random, or None if there is none: a random occupied slot, a random key of it."""
-        first = random.randrange(SLOTS)  # noqa: S311
-        for number in range(first, first + SLOTS):
-            slot = self.slots[number % SLOTS]
-            if slot:
-                key = next(islice(slot, random.randrange(len(slot)), None))  # noqa: S311
-                if self.peek(key, number % SLOTS) is not None:
-                    return key
-        return None
+        """A key at random, each as likely as any other, or None if there is none."""
+        for _ in range(_RANDOM_TRIES):
+            ends = list(accumulate(map(len, self.slots)))
+            if not ends[-1]:
+                return None
+            place = random.randrange(ends[-1])  # noqa: S311
+            slot = bisect_right(ends, place)
+            key = next(islice(reversed(self.slots[slot]), ends[slot] - 1 - place, None))
+            if self.peek(key, slot) is not None:
+                return key
+        # Nearly all keys have expired, and are about to be removed.
+        return next(self.keys(), None)
 
 
 def string(value: Value | None) -> bytes | bytearray:

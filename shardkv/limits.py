@@ -39,6 +39,17 @@ BLOCK_REQUESTS = 512
 SESSION_REPLY_BYTES = 4 * 1024 * 1024
 """A session's replies under way are kept near this: with large replies fewer requests go out at once."""
 
+# -- all sessions -----------------------------------------------------------------------------
+
+FILES_BESIDE_CLIENTS = 32 + 2 * MAX_WORKERS
+"""File descriptors that a proxy may need for other things than clients."""
+
+IDLE_SWEEP_S = 1.0
+"""Between two searches for clients that have been idle for longer than the setting `timeout`."""
+
+MAX_PAUSE_MS = 2**63 - 1
+"""The end of a CLIENT PAUSE, in ms since 1970, must be a signed 64-bit number, as in Redis."""
+
 # -- pipes ------------------------------------------------------------------------------------
 
 PIPE_BYTES = 1024 * 1024
@@ -57,6 +68,22 @@ MAX_FRAME_BYTES = 2**31 - 1
 
 MAX_CONTROL_BYTES = 64 * 1024 * 1024
 """A control message longer than this is a broken peer, not a message."""
+
+# -- scans ------------------------------------------------------------------------------------
+
+SCAN_SLOT_KEYS = 1024
+"""A slot with at most so many keys is scanned at once, whatever COUNT says."""
+
+SCAN_WINDOW_SLOTS = 4096
+"""Slots that a scan over several shards looks through in one hop at most."""
+
+SCAN_SNAPSHOTS = 256
+SCAN_SNAPSHOT_MEMBERS = 16 * 1024 * 1024
+"""Lists that a shard keeps for scans of large slots and collections, and their members in sum (8 bytes each, and what
+was deleted since). The newest list is kept whatever its size."""
+
+SCAN_SNAPSHOT_IDLE_S = 300
+"""A list that no scan has asked for so long is given up."""
 
 # -- append-only file -------------------------------------------------------------------------
 
@@ -83,3 +110,21 @@ REWRITE_FSYNC_BYTES = 8 * 1024 * 1024
 
 TORN_HEADERS_TRIED = 1000
 """Places in a torn record that look like a batch's header and are checked for being one."""
+
+# -- lists ------------------------------------------------------------------------------------
+
+LIST_NODE_ELEMENTS = 128
+"""Elements that a long list keeps together in one piece of memory: what unpacking one of them costs."""
+
+LIST_NODE_BYTES = 16 * 1024
+"""A node of more than this is not packed: large elements gain nothing by it."""
+
+LIST_MEASURED_ELEMENTS = 1024
+"""Of a list with at most so many elements it is known whether Redis would keep it in one listpack again."""
+
+LIST_PACKED_ELEMENTS = 512
+LIST_PACKED_BYTES = 16 * 1024
+"""A list up to this is packed as a whole when it is at rest."""
+
+LIST_REQUEST_BYTES = 64 * 1024
+"""The requests that rebuild a list are kept near this."""

@@ -1,15 +1,16 @@
 """How a command that concerns several shards is spread over them.
 
-A plan is a generator. It yields hops, gets the values that the shards answered, and returns the reply's value:
+A plan is a generator. It yields hops, gets the values that the shards answered, and returns the reply's
+value:
 
     def sum_of_parts(call):
         values = yield Read(call.by_shard())
         return sum(number for parts in values.values() for [number] in [parts])
 
-A hop names requests by shard, as clients write them. `Read` hops look; a `Write` hop is the last one, and all its
-shards carry it out together. Who drives the plan (the coordinator in a proxy) has locked the command's keys before
-the first hop of a writing command, so what a Read found still holds at the Write. A plan does no I/O, and knows
-neither processes nor pipes.
+A hop names requests by shard, as clients write them. `Read` hops look; a `Write` hop is the last one, and all
+its shards carry it out together. Who drives the plan (the coordinator in a proxy) has locked the command's
+keys before the first hop of a writing command, so what a Read found still holds at the Write. A plan does no
+I/O, and knows neither processes nor pipes.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any
 
-from shardkv.command import Command
+from shardkv.command import COMMANDS, Command
 from shardkv.errors import CommandError
 from shardkv.resp.replies import OK
-from shardkv.slots import slot_of
+from shardkv.slots import SLOTS, slot_of
+from shardkv.wire import Batch
 
 Parts = dict[int, list[list[Any]]]
 """Requests by shard."""
@@ -79,9 +81,32 @@ class Call:
             for shard, positions in self.positions().items()
         }
 
+    def run_of(self, slot: int, most: int) -> tuple[int, int]:
+        """The shard that owns a slot, and the first slot after it that another owns, or that is `most` on."""
+        shard = self.slot_table[slot]
+        owners = self.slot_table[slot : slot + most]
+        if owners.count(shard) == len(owners):
+            return shard, slot + len(owners)
+        return shard, next(number for number in range(slot, SLOTS) if self.slot_table[number] != shard)
+
     def everywhere(self) -> Parts:
         """The same request for every shard."""
         return {shard: [list(self.args)] for shard in range(self.shards)}
+
+
+def coded(context: int, requests: list[list[Any]]) -> Batch:
+    """The requests of a hop as a shard takes them: with the code in place of the command's name.
+
+    context   the database and the reply format (see `wire.pack_context`).
+    """
+    batch = []
+    for request in requests:
+        command = COMMANDS[request[0].lower().decode()]
+        if command.is_container:
+            command = command.subcommands[request[1].lower().decode()]
+        slot = slot_of(request[1]) if command.one_key else 0
+        batch.append([context | command.code | slot, *request[1:]])
+    return batch
 
 
 def check(values: Values) -> None:

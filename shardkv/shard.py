@@ -16,12 +16,14 @@ from shardkv import clock, errors
 from shardkv.aof.record import record
 from shardkv.command import BY_ID, Command, Flag, Handler, lookup
 from shardkv.errors import CommandError
+from shardkv.expiry import Deadlines
 from shardkv.keyspace import Database, Observer, Slot
 from shardkv.locks import LockKey, Locks, Transaction
 from shardkv.resp.replies import encode_error, raw, resp2, resp3
+from shardkv.scans import Snapshots
 from shardkv.slots import SLOT_BITS, SLOT_MASK, slot_of
 from shardkv.values import LARGE_COLLECTION, Collection
-from shardkv.wire import Batch, Reply, unpack_context
+from shardkv.wire import RAW, Batch, Reply, unpack_context
 
 logger = logging.getLogger("shardkv.shard")
 
@@ -67,6 +69,8 @@ class CommandStats:
     calls: int = 0
     ns: int = 0
     failed: int = 0
+    part: bool = False
+    """Whether these were parts of commands over several shards, whose calls and errors their coordinators count."""
 
 
 @dataclass(slots=True)
@@ -114,15 +118,22 @@ class Shard:
         self.records: list[bytes] | None = None
         """Where the log of this batch is collected; None while there is no append-only file."""
         self.stats: dict[str, CommandStats] = {}
+        self.part_stats: dict[str, CommandStats] = {}
         self.totals = _Totals()
-        self.graveyard: deque[list[Slot] | Collection] = deque()
-        """Slots of flushed databases, and large collections that no key holds any more: freed in slices."""
+        self.graveyard: deque[list[Slot] | Collection | Deadlines] = deque()
+        """What flushed databases held, and large collections that no key holds any more: freed in slices."""
+        self.snapshots = Snapshots()
+        """What scans of large slots and collections are at."""
         self.on_flush: Callable[[], None] = lambda: None
         """Called before databases are emptied or swapped as a whole."""
         self._effects: list[tuple[int, list[Any]]] = []
         self._logged_db = _START_OF_FILE
+        self._together = False
+        """Whether what is logged now will stand between MULTI and EXEC anyway."""
         self._bounds: dict[int, Bound] = {}
         self._parked: list[Parked] = []
+        self.last_batch_s = 0
+        """When requests were last run, in s since 1970."""
         self._link: Link | None = None
         self._replayed: dict[bytes, tuple[Handler, bool]] = {}
         self.refusal: bytes | None = None
@@ -152,7 +163,8 @@ class Shard:
                 count = len(db)
                 if count:
                     removed += count
-                    self.graveyard.append(db.clear())
+                    self.graveyard += db.clear()
+        self.snapshots.clear()
         return removed
 
     def observe(self, db: Database, key: bytes, event: str) -> None:
@@ -165,6 +177,7 @@ class Shard:
         self.on_flush()
         one, other = self.database(first), self.database(second)
         one.exchange(other)
+        self.snapshots.clear()
 
     # -- running --------------------------------------------------------------------------------
 
@@ -182,6 +195,7 @@ class Shard:
         replies: list[Reply] = []
         reply = replies.append
         outer_link, self._link = self._link, link
+        self.last_batch_s = self.now_s
         now_ns = clock.perf_counter_ns
         timed: CommandStats | None = None
         calls = last_ns = 0
@@ -226,9 +240,8 @@ class Shard:
     def _bind(self, context: int) -> Bound:
         index, protocol, command_id = unpack_context(context)
         command = BY_ID[command_id]
-        stats = self.stats.get(command.name)
-        if stats is None:
-            stats = self.stats[command.name] = CommandStats()
+        part = protocol == RAW
+        stats = (self.part_stats if part else self.stats).setdefault(command.name, CommandStats(part=part))
         handler = command.handler
         if self.refusal is not None and (command.writes or command.name == "commit"):
             handler = self._refuse
@@ -236,12 +249,21 @@ class Shard:
         self._bounds[context] = bound
         return bound
 
+    def reset_stats(self) -> None:
+        """Has the figures of commands and errors begin at zero."""
+        self.stats.clear()
+        self.part_stats.clear()
+        self.totals = _Totals()
+        self._bounds.clear()
+
     def _refuse(self, db: Database, args: list[Any]) -> Any:
         assert self.refusal is not None
         raise CommandError(self.refusal)
 
     def _count_error(self, stats: CommandStats, error: CommandError) -> None:
         stats.failed += 1
+        if stats.part:
+            return
         code = error.text.split(b" ", 1)[0].decode("ascii", "replace")
         self.totals.errors[code] = self.totals.errors.get(code, 0) + 1
 
@@ -266,11 +288,12 @@ class Shard:
         if records is None:
             effects.clear()
         elif effects:
-            if len(effects) > 1:
+            as_one = len(effects) > 1 and not self._together
+            if as_one:
                 records.append(_MULTI)
             for index, effect in effects:
                 self._append(index, effect)
-            if len(effects) > 1:
+            if as_one:
                 records.append(_EXEC)
             effects.clear()
         elif not command.internal:
@@ -312,6 +335,17 @@ class Shard:
 
     # -- loading --------------------------------------------------------------------------------
 
+    def rebuild(self, db: Database, requests: list[list[Any]]) -> None:
+        """Runs requests that build keys anew, as `replay` does; what to log of it and whom to tell is up to the
+        caller."""
+        observers, self.observers = self.observers, []
+        self._replay_db = db
+        try:
+            for args in requests:
+                self.replay(list(args))
+        finally:
+            self.observers = observers
+
     def begin_replay(self) -> None:
         """Called before requests are replayed: nothing is logged, and nothing expires."""
         self.now_ms = self.now_s = 0
@@ -348,6 +382,7 @@ class Shard:
     def end_replay(self) -> None:
         """The shard is loaded; its figures begin at zero."""
         self.tick()
+        self.last_batch_s = self.now_s
         self.dirty = self.hits = self.misses = self.expired_keys = 0
 
     # -- chores ---------------------------------------------------------------------------------
@@ -370,15 +405,21 @@ class Shard:
         while self.graveyard:
             dead = self.graveyard[0]
             while dead:
-                if isinstance(dead, Collection):
-                    dead.shed(_SHED_AT_A_TIME)
+                if isinstance(dead, list):
+                    self._bury_slot(dead)
                 else:
-                    self._bury_slot(dead.pop())
+                    dead.shed(_SHED_AT_A_TIME)
                 if clock.monotonic() >= until:
                     return
             self.graveyard.popleft()
 
-    def _bury_slot(self, slot: Slot) -> None:
+    def _bury_slot(self, slots: list[Slot]) -> None:
+        """Frees the last of some slots, or a part of it if it is large."""
+        slot = slots[-1]
+        if len(slot) <= _SHED_AT_A_TIME:
+            slots.pop()
+        else:
+            slot = dict(slot.popitem() for _ in range(_SHED_AT_A_TIME))
         for value in slot.values():
             if isinstance(value, Collection) and len(value) > LARGE_COLLECTION:
                 self.graveyard.append(value)
@@ -450,7 +491,11 @@ class Shard:
     def run_together(self, batch: Batch) -> list[Reply]:
         """Runs the requests of a transaction's commit, whose effects are logged as one MULTI … EXEC."""
         before = len(self.records) if self.records is not None else 0
-        replies = self.run(batch, locked=True)
+        self._together = True
+        try:
+            replies = self.run(batch, locked=True)
+        finally:
+            self._together = False
         if self.records is not None and len(self.records) > before + 1:
             self.records.insert(before, _MULTI)
             self.records.append(_EXEC)

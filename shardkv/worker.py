@@ -14,9 +14,10 @@ import select
 from collections.abc import Callable
 from typing import Any
 
-from shardkv import clock, control, errors, limits, logs
+from shardkv import clock, control, errors, figures, limits, logs
 from shardkv.errors import CommandError
 from shardkv.journal import Journal
+from shardkv.rest import Rest
 from shardkv.settings import Config
 from shardkv.shard import ENCODERS, Late, Shard
 from shardkv.slots import SLOT_BITS
@@ -77,9 +78,11 @@ class Worker:
         self.channel = channel
         self.links: dict[int, ProxyLink] = {}
         self.loading = True
+        self.started_ms = clock.now_ms()
         self.stopping = False
         self.exit_code = 0
         self.journal = Journal(self)
+        self.rest = Rest(self.shard)
         self._poll = select.epoll()
         self._by_fd: dict[int, ProxyLink] = {}
         self._poll.register(channel.fileno(), select.EPOLLIN)
@@ -146,6 +149,7 @@ class Worker:
             if self.active_expire and self.shard.expire_due(budget_s):
                 self._next_cron_s = now_s
             self.journal.cron()
+            self.rest.step(budget_s)
         if self.shard.graveyard:
             self.shard.bury(budget_s)
         if not self.journal.commit():
@@ -277,6 +281,22 @@ def _config_set(worker: Worker, body: Any) -> Any:
         logs.set_level(worker.config)
     worker.journal.settings_changed(changed)
     return None
+
+
+@topic("figures")
+def _figures(worker: Worker, body: Any) -> Any:
+    return figures.figures(worker)
+
+
+@topic("reset figures")
+def _reset_figures(worker: Worker, body: Any) -> Any:
+    return figures.reset(worker)
+
+
+@topic("active expire")
+def _set_active_expire(worker: Worker, body: Any) -> Any:
+    """Whether expired keys are removed before somebody looks for them."""
+    worker.active_expire = body
 
 
 @topic("rewrite")

@@ -1,7 +1,8 @@
-"""Shards in this very process, for tests of commands: no pipes, no proxies, no files, and a clock the test moves.
+"""Shards in this very process, for tests of commands: no pipes, no proxies, no files, and a clock the test
+moves.
 
-`Local(shards=3).call("SET", "key", "value")` carries a command out as a proxy and its workers would: through the same
-routing, plans, locks and `Shard.run`, with messages that went through the same encoding.
+`Local(shards=3).call("SET", "key", "value")` carries a command out as a proxy and its workers would: through
+the same routing, plans, locks and `Shard.run`, with messages that went through the same encoding.
 """
 
 from __future__ import annotations
@@ -13,15 +14,17 @@ from typing import Any
 
 import hiredis
 import msgspec
+
 from proxy.transaction import Commit, Counters, GiveToken, Pause, Prepare, Release, Run, TakeToken, transact
 from shardkv import commands, wire
-from shardkv.command import COMMANDS, Command, number_commands
-from shardkv.errors import CommandError, unknown_command
-from shardkv.plan import Call
+from shardkv.command import COMMANDS, Command, Place, number_commands
+from shardkv.errors import CommandError, unknown_command, unknown_subcommand, wrong_arity
+from shardkv.plan import Call, coded
 from shardkv.resp.replies import unpack_raw
 from shardkv.settings import Config
-from shardkv.shard import Shard
+from shardkv.shard import ENCODERS, Late, Shard
 from shardkv.slots import even_slot_table, slot_of
+from shardkv.values import recreate
 
 assert commands
 number_commands()
@@ -34,7 +37,7 @@ class _Link:
     proxy = 0
 
     def __init__(self) -> None:
-        self.late: list[tuple[int, bytes]] = []
+        self.late: list[Late] = []
 
     def next_ticket(self) -> int:
         raise AssertionError("nothing waits here: there is one client")
@@ -49,16 +52,18 @@ def _bytes(value: Any) -> bytes:
 class Local:
     """Some shards and one client.
 
-    Attributes: `shards`, the Shard objects; `db`, the selected database; `config`, the settings that all share.
+    Attributes: `shards`, the Shard objects; `db`, the selected database; `config`, the settings that all
+    share. `lock_reads` has commands over several shards lock what they read, as with several proxies.
     """
 
-    def __init__(self, shards: int = 1, **settings: Any) -> None:
+    def __init__(self, shards: int = 1, *, lock_reads: bool = False, **settings: Any) -> None:
         self.config = Config()
         for name, value in settings.items():
             setattr(self.config, name, value)
         self.shards = [Shard(index, self.config) for index in range(shards)]
         self.slot_table = even_slot_table(shards)
         self.db = 0
+        self.lock_reads = lock_reads
         self._numbers = itertools.count(1)
         for shard in self.shards:
             shard.records = []
@@ -79,12 +84,12 @@ class Local:
     # -- commands -------------------------------------------------------------------------------
 
     def call(self, *words: Any) -> Any:
-        """Carries out a command; returns the reply as a Python value (see shardkv.resp.replies; tuples come back
-        as lists), an error reply as the CommandError."""
+        """Carries out a command; returns the reply as a Python value (see shardkv.resp.replies; tuples come
+        back as lists), an error reply as the CommandError."""
         return unpack_raw(self._carry_out([_bytes(word) for word in words], wire.RAW))
 
     def resp(self, *words: Any, protocol: int = 2) -> bytes:
-        """Carries out a command that one shard can do alone; returns the reply's bytes."""
+        """Carries out a command; returns the reply's bytes."""
         return self._carry_out([_bytes(word) for word in words], protocol)
 
     def error(self, *words: Any) -> str:
@@ -96,22 +101,26 @@ class Local:
     def find(self, args: list[bytes]) -> Command:
         """The command that a request names, as the proxy finds it."""
         command = COMMANDS.get(args[0].lower().decode())
-        if command is not None and command.is_container and len(args) > 1:
-            command = command.subcommands.get(args[1].lower().decode(), command)
         if command is None:
             raise CommandError(unknown_command(args[0], args[1:]))
+        if command.is_container and len(args) > 1:
+            subcommand = command.subcommands.get(args[1].lower().decode())
+            if subcommand is None:
+                raise CommandError(unknown_subcommand(command.name, args[1]))
+            return subcommand
         return command
 
     def _carry_out(self, args: list[bytes], protocol: int) -> bytes:
-        command = self.find(args)
-        assert command.fits(len(args)), f"wrong number of arguments for {command.name}"
-        from shardkv.shard import ENCODERS
-
         encode = ENCODERS[protocol]
         try:
-            slots = [slot_of(args[position]) for position in command.key_positions(args)]
+            command = self.find(args)
+            if not command.fits(len(args)):
+                raise CommandError(wrong_arity(command.name))
+            if command.place is Place.PROXY:
+                return encode(command.handler(None, args))
         except CommandError as error:
             return encode(error)
+        slots = [slot_of(args[position]) for position in command.key_positions(args)]
         shards = {self.slot_table[slot] for slot in slots}
         if len(shards) == 1 or (not shards and len(self.shards) == 1):
             code = wire.pack_code(wire.pack_context(self.db, protocol), command.id, slots[0] if slots else 0)
@@ -126,7 +135,8 @@ class Local:
         return [reply for reply in replies if reply is not None]
 
     def _transact(self, call: Call) -> Any:
-        steps = transact(call, (0, next(self._numbers)), lock_reads=False, counters=Counters())
+        transaction = (0, next(self._numbers))
+        steps = transact(call, transaction, lock_reads=self.lock_reads, counters=Counters())
         outcome: Any = None
         try:
             while True:
@@ -144,7 +154,9 @@ class Local:
             case Prepare(transaction, keys, whole, exclusive, wait, parts):
                 mode = [exclusive, whole, wait]
                 return {
-                    shard: self._internal(shard, "prepare", transaction, mode, locks, self._requests(parts.get(shard, [])))
+                    shard: self._internal(
+                        shard, "prepare", transaction, mode, locks, self._requests(parts.get(shard, []))
+                    )
                     for shard, locks in keys.items()
                 }
             case Commit(transaction, parts):
@@ -160,12 +172,7 @@ class Local:
         return None
 
     def _requests(self, requests: list[list[Any]]) -> list[list[Any]]:
-        found = []
-        for request in requests:
-            command = self.find(request)
-            code = wire.pack_code(wire.pack_context(self.db, wire.RAW), command.id, 0)
-            found.append([code, *request[1:]])
-        return found
+        return coded(wire.pack_context(self.db, wire.RAW), requests)
 
     def _internal(self, shard: int, name: str, *args: Any) -> Any:
         code = wire.pack_code(wire.pack_context(self.db, wire.RAW), COMMANDS[name].id, 0)
@@ -176,7 +183,7 @@ class Local:
     # -- the log --------------------------------------------------------------------------------
 
     def logged(self) -> list[list[bytes]]:
-        """What has been logged since the last call, all shards' records one after the other, without SELECT."""
+        """What has been logged since the last call, all shards' records one after the other, no SELECT."""
         found = []
         for shard in self.shards:
             assert shard.records is not None
@@ -187,24 +194,24 @@ class Local:
     def replayed(self) -> Local:
         """Other shards that have only the log of these; takes the log (`logged` will not show it)."""
         other = Local(len(self.shards))
-        other.config = self.config
         for mine, theirs in zip(self.shards, other.shards, strict=True):
             assert mine.records is not None
+            theirs.config = self.config
             theirs.begin_replay()
             for args in _parse(b"".join(mine.records)):
                 theirs.replay(args)
             mine.records.clear()
+            theirs.end_replay()
+        other.config = self.config
         other.set_clock(self.shards[0].now_ms)
         return other
 
     def content(self) -> dict[tuple[int, bytes], tuple[Any, int | None]]:
-        """Every key that has not expired: (database, key) → (what recreates its value, its deadline in ms)."""
-        from shardkv.values import recreate
-
+        """Every key that has not expired: (database, key) → (what recreates its value, its deadline)."""
         found: dict[tuple[int, bytes], tuple[Any, int | None]] = {}
         for shard in self.shards:
             for db in shard.databases.values():
-                for key in db.keys():
+                for key in list(db.keys()):
                     value = db.peek(key)
                     assert value is not None
                     found[(db.index, key)] = (list(recreate(key, value, None)), db.expires.get(key))

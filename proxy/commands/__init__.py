@@ -1,0 +1,12 @@
+"""The commands that proxies answer themselves. Importing this declares them all."""
+
+from proxy.commands import (
+    client,
+    command,
+    config,
+    connection,
+    info,
+    server,
+)
+
+__all__ = ["client", "command", "config", "connection", "info", "server"]

@@ -24,11 +24,13 @@ from shardkv.aof.manifest import (
     manifest_name,
     read_manifest,
 )
+from shardkv.aof.record import record
 from shardkv.aof.torn import Torn, ends_in_zeros, examine
 
 logger = logging.getLogger(__name__)
 
 _END: Final = b"+END\r\n"
+_SELECT: Final = b"SELECT"
 
 Apply = Callable[[list[bytes]], object]
 Progress = Generator[tuple[int, int], None, "LoadResult"]
@@ -70,8 +72,8 @@ def load(
     has found. It changes nothing on disk.
 
     Each record goes to `apply` as a list of bytes, only after its batch has been checked. The records of a
-    transaction come between MULTI and EXEC, always whole. `note` gets the keys of each batch that was written
-    with some, before its records.
+    transaction come between MULTI and EXEC, always whole. As in Redis, each file has to begin with a SELECT.
+    `note` gets the keys of each batch that was written with some, before its records.
 
     A torn tail is cut, as far as it is one (see `shardkv.aof.torn`), with a warning; with `accept_torn` False
     (the setting `aof-load-truncated no`) it is refused.
@@ -165,6 +167,8 @@ class _Loading:
         self._note = note
         self._accept_torn = accept_torn
         self._reader = hiredis.Reader()
+        self._select = b""
+        """The last SELECT of the file being read, a record."""
         self._result = LoadResult(manifest)
         self._total = 0
 
@@ -175,6 +179,7 @@ class _Loading:
             self._total = sum(file.limit for file in files)
             last: int | None = None
             for index, (entry, file) in enumerate(zip(self._manifest.entries, files, strict=True)):
+                self._select = b""
                 self._read_first_batch(file, entry)
                 if index > 1 and file.left and not self._follows(file, last):
                     self._drop_from(index)
@@ -277,8 +282,8 @@ class _Loading:
         """
         window, at, checksum = file.window, file.at, file.checksum
         view = memoryview(window)
-        reader, apply = self._reader, self._apply
-        feed, gets = reader.feed, reader.gets
+        apply = self._apply if _SELECT not in window else self._apply_and_note_select
+        feed, gets = self._reader.feed, self._reader.gets
         records = 0
         argv = None
         try:
@@ -354,11 +359,14 @@ class _Loading:
             raise AofDamaged(file.path, file.offset, what)
         torn = examine(file.path, self._disk.map(file.fd), file.offset, file.checksum)
         self._refuse_torn(file.path, file.offset, what)
-        self._result.torn = torn
         self._warn(
             f"{file.path}: torn at byte {torn.offset}, as a crash may leave it: of what follows,"
             f" {len(torn.records)} bytes of whole records are kept, and {torn.lost} bytes are cut"
         )
+        if torn.records:
+            # They will stand at the start of a file, where no database is selected yet.
+            torn = torn._replace(records=self._select + torn.records)
+        self._result.torn = torn
         file.limit = file.offset
 
     def _refuse_torn(self, path: Path, offset: int, what: str) -> None:
@@ -372,18 +380,23 @@ class _Loading:
     def _replay_records(self, file: _File, data: bytes, at: int, end: int) -> None:
         """Replays part of the batch that begins at the file's offset: what stands in `data` from `at` to
         `end`."""
-        reader, apply = self._reader, self._apply
+        reader = self._reader
         argv = None
         try:
             while at < end:
                 count = min(end - at, limits.PARSE_SLICE_BYTES)
                 reader.feed(data, at, count)
                 while (argv := reader.gets()) is not False:
-                    apply(argv)
+                    self._apply_and_note_select(argv)
                     self._result.records += 1
                 at += count
         except Exception as error:
             raise self._cannot_replay(file, argv, error) from error
+
+    def _apply_and_note_select(self, argv: list[bytes]) -> None:
+        if argv[0] == _SELECT:
+            self._select = record(argv)
+        self._apply(argv)
 
     def _cannot_replay(self, file: _File, argv: object, error: Exception) -> AofDamaged:
         what = f"a record of the batch that begins here cannot be replayed: {error}: {argv!r:.200}"

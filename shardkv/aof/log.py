@@ -33,14 +33,17 @@ class AppendLog:
     called there whenever they have done something the worker may wait for: an fsync, a step of a rewrite, or
     a failure.
 
-    Everything below can be read at any time; sizes are bytes:
-    error: why the last commit could not write, else None. fsync_error: why an fsync has failed. It stays:
-    nothing is known of what was written since the last good one, so the shard has to be loaded anew. written,
-    synced: how much has been appended since the log was opened, and how much of that is surely on disk.
-    base_size: the log's size after the last rewrite, or the base's if there was none since the start.
-    delayed_fsync: how often a write did not wait any longer for an fsync under way. fsyncs, last_fsync_ms.
-    rewrite: the one under way. rewrites, rewrite_failures (in a row), last_rewrite_ok, last_rewrite_s (-1:
-    none).
+    To be read at any time (sizes in bytes):
+    - error: why the last commit could not write, else None.
+    - fsync_error: why an fsync has failed. It stays: nothing is known of what was written since the last good
+      one, so the shard has to be loaded anew.
+    - written, synced: how much has been appended since the log was opened, and how much of that is surely on
+      disk.
+    - base_size: the log's size after the last rewrite, or the base's if there was none since the start.
+    - delayed_fsync: how often a write did not wait any longer for an fsync under way.
+    - fsyncs, last_fsync_ms: how many, and how long the last one took.
+    - rewrite: the one under way; rewrites: those that are done; rewrite_failures: how many have failed since;
+      last_rewrite_ok, last_rewrite_s: of the last one that was done or has failed (-1: none).
     """
 
     def __init__(
@@ -374,10 +377,12 @@ class AppendLog:
         self.last_rewrite_s = seconds
         self.rewrite = None
 
-    def rewrite_failed(self, seconds: float) -> None:
-        self.rewrite_failures += 1
-        self.last_rewrite_ok = False
-        self.last_rewrite_s = seconds
+    def rewrite_over(self, *, failed: bool, seconds: float) -> None:
+        """For the rewrite: it has failed, or was abandoned, which counts as nothing."""
+        if failed:
+            self.rewrite_failures += 1
+            self.last_rewrite_ok = False
+            self.last_rewrite_s = seconds
         self.rewrite = None
 
     def publish(self, manifest: Manifest) -> None:

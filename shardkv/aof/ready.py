@@ -75,7 +75,7 @@ def _repair(disk: Disk, folder: Path, manifest: Manifest, loaded: LoadResult) ->
         _cut(disk, folder / name, size)
     torn = loaded.torn
     if torn is not None and (torn.records or loaded.dropped):
-        manifest, increment = _go_on_after(disk, folder, manifest.without(loaded.dropped), torn, loaded)
+        manifest, increment = _go_on_after(disk, folder, manifest, torn, loaded)
     else:
         if torn is not None:
             _cut(disk, folder / torn.name, torn.offset)
@@ -92,7 +92,10 @@ def _go_on_after(
 
     If death comes between, the manifest names the size to which the file has to be cut.
     """
+    _sync(disk, folder / torn.name)
+    # Its number is free also of those that are dropped: they count until the manifest is changed.
     increment = BatchFile.create(disk, folder, *manifest.next_name(INCREMENT), INCREMENT)
+    manifest = manifest.without(loaded.dropped)
     after = last_checksum(manifest, loaded.ends)
     batches = [] if after is None else [link(after)]
     increment.append([*batches, (b"", torn.records)])
@@ -131,6 +134,14 @@ def _close_earlier(
 def _publish(disk: Disk, folder: Path, manifest: Manifest) -> None:
     write_manifest(disk, folder, manifest)
     disk.sync_folder(folder)
+
+
+def _sync(disk: Disk, path: Path) -> None:
+    fd = disk.open_to_append(path)
+    try:
+        disk.sync(fd)
+    finally:
+        disk.close(fd)
 
 
 def _cut(disk: Disk, path: Path, size: int) -> None:

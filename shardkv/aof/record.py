@@ -2,44 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final, cast
 
 from hiredis import pack_command
 
-Argument = bytes | bytearray | int
-
-# Its annotations leave out that a tuple may have any length.
-_pack: Final[Callable[[tuple[Argument, ...]], bytes]] = pack_command  # type: ignore[assignment]
-
-_BULK: Final = b"$%d\r\n%b\r\n"
-_TWO: Final = b"*2\r\n" + _BULK * 2
-_THREE: Final = b"*3\r\n" + _BULK * 3
-_FOUR: Final = b"*4\r\n" + _BULK * 4
-_FIVE: Final = b"*5\r\n" + _BULK * 5
+_SHORT: Final = 1024
+_FIRST: Final = [b"$%d\r\n" % length for length in range(_SHORT)]
+_NEXT: Final = [b"\r\n$%d\r\n" % length for length in range(_SHORT)]
+"""What stands before the first and before any later argument, by its length: looking it up and joining the
+pieces takes little more than half the time of formatting them."""
 
 
-def record(argv: Sequence[Argument]) -> bytes:
-    """The record of one command: its name and arguments, an int in decimal.
-
-    One format with a template of the right number of arguments is the fastest way there is (a SET of 64 bytes
-    takes two thirds of the time of `pack_command`), so the common numbers have one each.
-    """
-    count = len(argv)
+def record(argv: Sequence[Any]) -> bytes:
+    """The record of one command: its name and arguments (bytes, bytearray, or an int for its decimal)."""
     try:
-        if count == 3:
-            a, b, c = argv
-            return _THREE % (len(a), a, len(b), b, len(c), c)  # type: ignore[arg-type]
-        if count == 2:
-            a, b = argv
-            return _TWO % (len(a), a, len(b), b)  # type: ignore[arg-type]
-        if count == 4:
-            a, b, c, d = argv
-            return _FOUR % (len(a), a, len(b), b, len(c), c, len(d), d)  # type: ignore[arg-type]
-        if count == 5:
-            a, b, c, d, e = argv
-            return _FIVE % (len(a), a, len(b), b, len(c), c, len(d), d, len(e), e)  # type: ignore[arg-type]
-        return _pack(tuple(argv))
-    except TypeError:
-        # An int has no length, and pack_command takes no bytearray.
-        return _pack(tuple(arg if isinstance(arg, int) else bytes(arg) for arg in argv))
+        match len(argv):
+            case 3:
+                a, b, c = argv
+                size = len(c)
+                last = _NEXT[size] if size < _SHORT else b"\r\n$%d\r\n" % size
+                return b"".join((b"*3\r\n", _FIRST[len(a)], a, _NEXT[len(b)], b, last, c, b"\r\n"))
+            case 2:
+                a, b = argv
+                return b"".join((b"*2\r\n", _FIRST[len(a)], a, _NEXT[len(b)], b, b"\r\n"))
+            case 4:
+                a, b, c, d = argv
+                first, second, third, fourth = _FIRST[len(a)], _NEXT[len(b)], _NEXT[len(c)], _NEXT[len(d)]
+                return b"".join((b"*4\r\n", first, a, second, b, third, c, fourth, d, b"\r\n"))
+            case _:
+                return cast(bytes, pack_command(tuple(argv)))
+    except (TypeError, IndexError):
+        # An int has no length, a long argument no entry in the tables, and pack_command takes no bytearray.
+        words = [b"%d" % arg if isinstance(arg, int) else arg for arg in argv]
+        bulks = [b"$%d\r\n%b\r\n" % (len(word), word) for word in words]
+        return b"*%d\r\n%b" % (len(bulks), b"".join(bulks))

@@ -47,8 +47,8 @@ class Rewrite:
     """A rewrite under way, as `AppendLog.begin_rewrite` gives it.
 
     The worker calls `start` once `stage` is READY, then `write` for slices of its data as it was at that
-    moment, then `finish`, and looks at `stage` until it is DONE or FAILED (then `error` says why). None of
-    these waits for the disk, except that `start` commits.
+    moment, then `finish`, and looks at `stage` until it is DONE or FAILED (then `error` says why; None if
+    abandoned). None of these waits for the disk, except that `start` commits.
     """
 
     def __init__(self, log: AppendLog) -> None:
@@ -117,6 +117,8 @@ class Rewrite:
         if self._abandoned or self.stage is Stage.FAILED:
             return
         try:
+            if self._log.fsync_error is not None:
+                raise self._log.fsync_error
             step()
         except Exception as error:
             # Whatever it is: an error in a background thread must not be lost, nor leave the rewrite hanging.
@@ -177,7 +179,7 @@ class Rewrite:
         # After a failed fsync it is open which manifest is on disk, so all that either may name must stay.
         if self._log.fsync_error is None:
             self._discard()
-        self._log.rewrite_failed(clock.monotonic() - self.begun_s)
+        self._log.rewrite_over(failed=error is not None, seconds=clock.monotonic() - self.begun_s)
         self.stage = Stage.FAILED
 
     def _discard(self) -> None:

@@ -1,9 +1,29 @@
 """The commands that shards run, one module a family. Importing this declares them all."""
 
 from shardkv.commands import (
+    counters,
+    databases,
+    debug,
+    expire,
     generic,
     internal,
+    lcs,
+    mset,
+    scan,
     strings,
+    transfer,
 )
 
-__all__ = ["generic", "internal", "strings"]
+__all__ = [
+    "counters",
+    "databases",
+    "debug",
+    "expire",
+    "generic",
+    "internal",
+    "lcs",
+    "mset",
+    "scan",
+    "strings",
+    "transfer",
+]

@@ -1,11 +1,11 @@
 """Client requests: bytes in, requests out.
 
-Two parsers share the work. `RequestReader` itself is the strict one: it knows all that Redis 7.2 does with
-the bytes of a client (networking.c: processInlineBuffer, processMultibulkBuffer), every bound and every error.
+Two parsers share the work. `RequestReader` itself is the strict one: it knows what Redis 7.2 does with the
+bytes of a client (networking.c: processInlineBuffer, processMultibulkBuffer), every bound and every error.
 What nearly all traffic consists of, chunks of whole multibulk requests, it leaves to hiredis, which is some
-eight times as fast but reads replies: it would take any RESP type for a request or an argument, and has no
-bounds. So `_PlainParser` gives hiredis nothing that could hurt, gives up whenever what comes back is anything
-but plain requests, and keeps nothing from one chunk to the next. Whatever it does not take, the strict parser
+ten times as fast but is made for replies: it takes any RESP type for a request or an argument, and has no
+bounds. So `_PlainParser` feeds hiredis nothing that could hurt, gives up whenever what comes back is anything
+but plain requests, and keeps nothing from one chunk to the next. What it does not take, the strict parser
 reads from the same bytes.
 """
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from functools import lru_cache
 from typing import Any, Final
 
 import hiredis
@@ -22,21 +23,26 @@ from shardkv.errors import ProtocolError
 from shardkv.numbers import canonical_integer
 
 _STAR: Final = ord("*")
+_CARRIAGE_RETURN: Final = ord("\r")
 _LINE_FEED: Final = ord("\n")
 _NUL: Final = 0
 
-# hiredis.Reader moves what it has not read yet to the front of its buffer after each KiB it has read, so
-# that long chunks are cheaper in slices.
 _SLICE_BYTES: Final = 8 * 1024
+"""Longer chunks go to hiredis in slices: after each KiB that it has read it moves all the rest to the front."""
 
-# How far from a chunk's end the start of its last, incomplete request is searched.
 _LAST_REQUEST_BYTES: Final = 32 * 1024
+"""How far from a chunk's end the start of its last, incomplete request is searched."""
+
+_OTHER_TYPES: Final = b"+(=~|>%"
+"""The types besides `$` that hiredis returns as bytes, and besides `*` as a list or dict of them."""
 
 _NOT_ENOUGH: Final = object()
 
+_large_count = re.compile(rb"\*\d{%d}" % len(str(limits.MAX_ARGUMENTS))).search
+
 
 def is_http(name: bytes) -> bool:
-    """Whether a request's first word tells that a browser was tricked into sending it (as Redis finds out)."""
+    """Whether a request's first word shows that a browser was tricked into sending it, by Redis' rule."""
     return name.partition(b"\0")[0].lower() in (b"post", b"host:")
 
 
@@ -46,15 +52,9 @@ class _PlainParser:
     It has no state between two calls, so one serves all readers of a process (but not two threads at once).
     """
 
-    # hiredis reserves memory for as many arguments as a header announces.
-    _large_count = re.compile(rb"\*\d{%d}" % len(str(limits.MAX_ARGUMENTS))).search
-
-    # Other types than * and $ that hiredis returns as bytes, or as a list or dict of them.
-    _OTHER_TYPES = b"+(=~|>%"
-
     def __init__(self) -> None:
         # Fed after a chunk, this number comes out as itself only if the chunk ended with a whole request.
-        # A client must not be able to send it.
+        # No client can know it.
         self._end = secrets.randbits(60)
         self._encoded_end = b":%d\r\n" % self._end
         self._renew()
@@ -64,10 +64,12 @@ class _PlainParser:
         self._feed, self._gets, self._has_data = reader.feed, reader.gets, reader.has_data
 
     def parse(self, chunk: bytes) -> list[list[bytes]] | None:
-        """The requests that `chunk` consists of, or None if anything about it is unusual."""
-        # One of these types may stand anywhere in an argument; where it stands decides what it is. The search
-        # for a single byte is the cheapest there is.
-        has_other_types = (
+        """The requests that `chunk` consists of, or None if anything about it is unusual.
+
+        The chunk begins with a star and has at least 3 bytes.
+        """
+        # _OTHER_TYPES, one by one: nothing is cheaper than the search for a single byte.
+        other_types = (
             43 in chunk
             or 40 in chunk
             or 61 in chunk
@@ -76,99 +78,103 @@ class _PlainParser:
             or 62 in chunk
             or 37 in chunk
         )
-        if self._large_count(_with_stars(chunk) if has_other_types else chunk):
+        # hiredis reserves memory for as many elements as are announced. The most common chunk, a single
+        # request of less than ten arguments, needs no search.
+        if other_types:
+            if _large_count(_arrays_as_stars(chunk)):
+                return None
+        elif (chunk[2] != _CARRIAGE_RETURN or _STAR in chunk[1:]) and _large_count(chunk):
             return None
         try:
             requests = self._read(chunk)
         except Exception:  # Whatever it is that hiredis does not like, the strict parser decides about it.
-            requests = None
-        if requests is None:
             self._renew()
-        elif has_other_types and self._has_other_types(chunk, requests):
+            return None
+        if other_types and _other_types_outside(chunk, requests):
             return None
         return requests
 
-    def _read(self, chunk: bytes) -> list[list[bytes]] | None:
-        """What hiredis finds in `chunk`; None or some exception unless it is a sequence of whole requests with
-        nothing but bytes for arguments."""
-        feed = self._feed
-        gets = self._gets
+    def _read(self, chunk: bytes) -> list[list[bytes]]:
+        """Raises some exception unless hiredis finds a sequence of whole requests in `chunk`, none of them
+        empty, with nothing but bytes for arguments."""
         requests: list[Any]
         if len(chunk) <= _SLICE_BYTES:
-            feed(chunk)
-            request = gets()
+            self._feed(chunk)
+            requests = [self._gets()]
             if not self._has_data():
-                # Joining raises TypeError for anything but bytes; an empty result may be an empty request.
-                return [request] if b"".join(request) else None
-            requests = [request]
+                # Joining raises TypeError for anything but bytes, and gives nothing for an empty request.
+                if not b"".join(requests[0]):
+                    raise ValueError
+                return requests
         else:
             requests = []
             for start in range(0, len(chunk), _SLICE_BYTES):
-                feed(chunk[start : start + _SLICE_BYTES])
-                requests += iter(gets, _NOT_ENOUGH)
-        feed(self._encoded_end)
-        requests += iter(gets, _NOT_ENOUGH)
+                self._feed(chunk[start : start + _SLICE_BYTES])
+                requests += iter(self._gets, _NOT_ENOUGH)
+        self._feed(self._encoded_end)
+        requests += iter(self._gets, _NOT_ENOUGH)
         if requests.pop() != self._end or not all(map(b"".join, requests)):
-            return None
+            raise ValueError
         return requests
 
-    def _has_other_types(self, chunk: bytes, requests: list[list[bytes]]) -> bool:
-        """Whether one of the other types stands in `chunk` but not in an argument of its `requests`."""
-        arguments = b"".join(map(b"".join, requests))
-        in_chunk = len(chunk) - len(chunk.translate(None, self._OTHER_TYPES))
-        return in_chunk != len(arguments) - len(arguments.translate(None, self._OTHER_TYPES))
 
-
-def _with_stars(chunk: bytes) -> bytes:
-    """`chunk` with a star for each type that may announce a count of elements."""
+def _arrays_as_stars(chunk: bytes) -> bytes:
+    """`chunk` with a star for the sign of each type that announces elements."""
     return chunk.replace(b">", b"*").replace(b"~", b"*").replace(b"|", b"*")
+
+
+def _other_types_outside(chunk: bytes, requests: list[list[bytes]]) -> bool:
+    """Whether the sign of another type stands in `chunk` anywhere but in the arguments of its `requests`."""
+    arguments = b"".join(map(b"".join, requests))
+    in_chunk = len(chunk) - len(chunk.translate(None, _OTHER_TYPES))
+    in_arguments = len(arguments) - len(arguments.translate(None, _OTHER_TYPES))
+    return in_chunk != in_arguments
 
 
 _plain_parser = _PlainParser()
 
 
-class _Unauthenticated(ProtocolError):
-    """The request is too large for a client that has not authenticated."""
+class _UnauthenticatedError(ProtocolError):
+    """A request too large for a client that has not authenticated."""
 
 
 class RequestReader:
     """Reads the requests of one client.
 
     `max_bulk_bytes` bounds one argument (the setting proto-max-bulk-len), `query_buffer_bytes` what is held
-    of an incomplete request (client-query-buffer-limit). Both may be changed at any time, for requests not
-    read yet.
+    of an incomplete request (client-query-buffer-limit). Both may change at any time, for what is read then.
     """
 
     def __init__(self, max_bulk_bytes: int = 512 * 1024**2, query_buffer_bytes: int = 1024**3) -> None:
         self.max_bulk_bytes = max_bulk_bytes
         self.query_buffer_bytes = query_buffer_bytes
         self.error: ProtocolError | None = None
-        """Set once the stream is broken; an empty text asks for a silent end of the connection."""
+        """Set once the stream is broken; with an empty text the connection is to be closed silently."""
         self.deferred = False
-        """Whether the next request is too large for a client that has not authenticated, but one of those
-        just returned may change that. Call feed(b"") once they were carried out."""
+        """Whether the next request is too large for a client that has not authenticated, while one of those
+        just returned may change that. Once they were carried out, feed(b"") decides."""
         self._restricted = False
-        self._clear()
+        self._forget()
+        self._settle()
 
-    def _clear(self) -> None:
-        """Forgets the open request."""
+    def _forget(self) -> None:
+        """Forgets the open request: the count of its bytes, its arguments so far, how many are missing (0
+        before its header is complete), the length of the next one (-1 before it is known), and what there is
+        of an incomplete line or argument."""
         self._buffered_bytes = 0
-        # Its arguments so far, how many are missing (0 before its header is complete), the length of the next
-        # one (-1 before it is known), and the bytes at hand of the incomplete line or argument.
         self._arguments: list[bytes] = []
         self._missing = 0
         self._bulk_bytes = -1
         self._held = bytearray()
-        self._settle()
 
     def _settle(self) -> None:
-        """Decides whether the next bytes may be parsed by the plain parser."""
+        """Decides whether the next chunk may go to the plain parser as a whole."""
         self._plain = not (self._buffered_bytes or self._restricted or self.error)
 
     @property
     def restricted(self) -> bool:
-        """Whether the client has yet to authenticate: `limits.UNAUTHENTICATED_ARGUMENTS` and
-        `limits.UNAUTHENTICATED_BULK_BYTES` apply. A change affects the headers not read yet."""
+        """Whether the client has yet to authenticate, so that `limits.UNAUTHENTICATED_ARGUMENTS` and
+        `limits.UNAUTHENTICATED_BULK_BYTES` apply to the headers read from now on."""
         return self._restricted
 
     @restricted.setter
@@ -183,16 +189,15 @@ class RequestReader:
 
     def feed(self, data: bytes) -> list[list[bytes]]:
         """Takes what the client sent next and returns the requests that are complete with it, in order, each
-        a new list that the caller may change. None is empty, though a request's name may be.
+        a new list that the caller may change. None is empty, though the name in it may be.
 
-        Sets `error` if the bytes break the protocol; later calls return nothing.
+        Sets `error` if the bytes break the protocol; from then on it returns nothing.
         """
         if (
             self._plain
-            and data
+            and 2 < len(data) <= self.max_bulk_bytes
             and data[0] == _STAR
             and data[-1] == _LINE_FEED
-            and len(data) <= self.max_bulk_bytes
         ):
             requests = _plain_parser.parse(data)
             if requests is not None:
@@ -218,18 +223,16 @@ class RequestReader:
 
     def _break(self, error: ProtocolError) -> None:
         self.error = error
-        self._clear()
+        self._forget()
 
     def _read_plain(self, data: bytes, requests: list[list[bytes]]) -> bytes:
-        """Has the plain parser read what it can from a request's start on; returns what is left to read.
-
-        Usually that is the part of a request that a chunk ends with.
-        """
+        """Has the plain parser read what it can, from a request's start on. Returns what is left to read,
+        most often a request that the next chunk will complete."""
         if self._restricted or data[:1] != b"*" or len(data) > self.max_bulk_bytes:
             return data
         last_request = data.rfind(b"\r\n*", -_LAST_REQUEST_BYTES) + 2
         for end in (len(data), last_request):
-            if end > 1 and data[end - 1] == _LINE_FEED:
+            if end > 2 and data[end - 1] == _LINE_FEED:
                 plain = _plain_parser.parse(data[:end])
                 if plain is not None:
                     requests += plain
@@ -245,31 +248,31 @@ class RequestReader:
             start = position
             try:
                 position = self._read_request(data, start, requests)
-            except _Unauthenticated:
+            except _UnauthenticatedError:
                 if not requests:
                     raise
-                self._clear()
-                self.deferred = True
+                self._forget()
                 self._hold(data, start, start)
+                self.deferred = True
                 return
 
     def _take_up(self, data: bytes) -> tuple[bytes, int]:
         """Goes on with the open request; returns the data to read now, and from where on."""
         held = self._held
         if self._bulk_bytes < 0:
-            data = bytes(held) + data
             self._buffered_bytes -= len(held)
-            held.clear()
-            return data, 0
-        # Large arguments come in many chunks; each is copied only once before all are there.
-        wanted = self._bulk_bytes + 2 - len(held)
-        part = data[:wanted]
+            self._held = bytearray()
+            return bytes(held) + data, 0
+        # A large argument comes in many chunks: they are collected, and copied once when all are there.
+        part = data[: self._bulk_bytes + 2 - len(held)]
         held += part
         self._buffered_bytes += len(part)
-        if len(part) == wanted:
+        if len(held) == self._bulk_bytes + 2:
             del held[-2:]
+            self._arguments.append(bytes(held))
             self._held = bytearray()
-            self._add_argument(bytes(held))
+            self._bulk_bytes = -1
+            self._missing -= 1
         return data, len(part)
 
     def _hold(self, data: bytes, start: int, position: int) -> int:
@@ -282,7 +285,8 @@ class RequestReader:
         """Reads the open request, or the next one, from `start` on, and adds it to `requests` if it is
         complete and not empty. Returns where it ends in `data`. Raises ProtocolError."""
         position = start
-        if not self._missing and not self._arguments:
+        arguments = self._arguments
+        if not self._missing and not arguments:
             if data[start] != _STAR:
                 return self._read_inline(data, start, requests)
             line = _line(data, start, b"\r", errors.TOO_BIG_COUNT)
@@ -291,23 +295,42 @@ class RequestReader:
             self._missing = self._argument_count(line)
             position += len(line) + 2
         while self._missing:
-            if self._bulk_bytes < 0:
+            length = self._bulk_bytes
+            if length < 0:
                 line = _line(data, position, b"\r", errors.TOO_BIG_BULK_LENGTH)
                 if line is None or position + len(line) + 2 > len(data):
                     return self._hold(data, start, position)
-                self._bulk_bytes = self._argument_bytes(line)
+                length = self._bulk_bytes = self._argument_bytes(line)
                 position += len(line) + 2
-            end = position + self._bulk_bytes
+            end = position + length
             # As in Redis, the two bytes after an argument may be any, and so may the one after a header's \r.
             if end + 2 > len(data):
                 return self._hold(data, start, position)
-            self._add_argument(data[position:end])
+            arguments.append(data[position:end])
             position = end + 2
-        if self._arguments:
-            requests.append(self._arguments)
+            self._bulk_bytes = -1
+            self._missing -= 1
+        if arguments:
+            requests.append(arguments)
             self._arguments = []
         self._buffered_bytes = 0
         return position
+
+    def _argument_count(self, line: bytes) -> int:
+        """Takes a request's header line."""
+        count = _argument_count(line)
+        if self._restricted and count > limits.UNAUTHENTICATED_ARGUMENTS:
+            raise _UnauthenticatedError(errors.UNAUTHENTICATED_COUNT)
+        return count
+
+    def _argument_bytes(self, line: bytes) -> int:
+        """Takes an argument's header line."""
+        length = _argument_bytes(line)
+        if length > self.max_bulk_bytes:
+            raise ProtocolError(errors.INVALID_BULK_LENGTH)
+        if self._restricted and length > limits.UNAUTHENTICATED_BULK_BYTES:
+            raise _UnauthenticatedError(errors.UNAUTHENTICATED_BULK_LENGTH)
+        return length
 
     def _read_inline(self, data: bytes, start: int, requests: list[list[bytes]]) -> int:
         """Like `_read_request`, for a request that is a line of words."""
@@ -324,31 +347,6 @@ class RequestReader:
             requests.append(words)
         return start + len(line) + 1
 
-    def _add_argument(self, argument: bytes) -> None:
-        self._arguments.append(argument)
-        self._bulk_bytes = -1
-        self._missing -= 1
-
-    def _argument_count(self, line: bytes) -> int:
-        """Takes a request's header line."""
-        count = canonical_integer(line[1:])
-        if count is None or count > limits.MAX_ARGUMENTS:
-            raise ProtocolError(errors.INVALID_COUNT)
-        if self._restricted and count > limits.UNAUTHENTICATED_ARGUMENTS:
-            raise _Unauthenticated(errors.UNAUTHENTICATED_COUNT)
-        return max(count, 0)
-
-    def _argument_bytes(self, line: bytes) -> int:
-        """Takes an argument's header line; an empty one begins with what ends it."""
-        if line[:1] != b"$":
-            raise ProtocolError(errors.expected_bulk(line[:1] or b"\r"))
-        length = canonical_integer(line[1:])
-        if length is None or not 0 <= length <= self.max_bulk_bytes:
-            raise ProtocolError(errors.INVALID_BULK_LENGTH)
-        if self._restricted and length > limits.UNAUTHENTICATED_BULK_BYTES:
-            raise _Unauthenticated(errors.UNAUTHENTICATED_BULK_LENGTH)
-        return length
-
 
 def _line(data: bytes, start: int, ending: bytes, too_big: bytes) -> bytes | None:
     """The line at `start` without its ending, or None if that is not there.
@@ -364,3 +362,25 @@ def _line(data: bytes, start: int, ending: bytes, too_big: bytes) -> bytes | Non
     if len(data) - start > limits.MAX_INLINE_BYTES:
         raise ProtocolError(too_big)
     return None
+
+
+# Only valid lines are remembered, which are short.
+@lru_cache(maxsize=1024)
+def _argument_count(line: bytes) -> int:
+    """What a request's header line announces; nothing below 0. Raises ProtocolError."""
+    count = canonical_integer(line[1:])
+    if count is None or count > limits.MAX_ARGUMENTS:
+        raise ProtocolError(errors.INVALID_COUNT)
+    return max(count, 0)
+
+
+@lru_cache(maxsize=4096)
+def _argument_bytes(line: bytes) -> int:
+    """What an argument's header line announces. An empty line stood before the \\r that ended it. Raises
+    ProtocolError."""
+    if line[:1] != b"$":
+        raise ProtocolError(errors.expected_bulk(line[:1] or b"\r"))
+    length = canonical_integer(line[1:])
+    if length is None or length < 0:
+        raise ProtocolError(errors.INVALID_BULK_LENGTH)
+    return length

@@ -56,8 +56,8 @@ class Inline(Deferred):
 class FaultyDisk(Disk):
     """The real disk, whose writes, truncations and syncs can be made to fail.
 
-    room: bytes that can still be written before ENOSPC, None for no limit. errors: for the name of a method, what
-    its next calls raise. calls: the names of the methods that were called.
+    room: bytes that can still be written before ENOSPC, None for no limit. errors: for the name of a method,
+    what its next calls raise. calls: the names of the methods that were called.
     """
 
     def __init__(self) -> None:
@@ -140,8 +140,8 @@ class MemoryDisk(Disk):
         return disk
 
     def after_power_cut(self, choose: random.Random) -> MemoryDisk:
-        """The disk as it may be after a power cut: of the changes in the folder that were not synced the first
-        so many are there, of each file what was synced and perhaps some of the rest."""
+        """The disk as it may be after a power cut: of the changes in the folder that were not synced the
+        first so many are there, of each file what was synced and perhaps some of the rest."""
         names = dict(self.synced_files)
         for path, content in self._unsynced[: choose.randint(0, len(self._unsynced))]:
             if content is None:
@@ -245,7 +245,8 @@ class MemoryDisk(Disk):
 
 
 def _content_after_power_cut(content: _Content, choose: random.Random) -> _Content:
-    """What was synced is there. What was appended since may be there in part, also with zeros for the rest."""
+    """What was synced is there. What was appended since may be there in part, also with zeros for the
+    rest."""
     data, synced = content.data, content.synced
     if not data.startswith(synced):
         data = choose.choice([data, synced])

@@ -372,6 +372,20 @@ def test_a_torn_batch_with_keys_is_dropped_whole() -> None:
         assert found.notes == []
 
 
+def test_what_is_kept_of_a_torn_batch_stays_in_its_database() -> None:
+    """It goes to the start of another file, where no database is selected."""
+    disk = MemoryDisk()
+    select = [b"SELECT", b"3"]
+    _append(FOLDER, disk, [[b"SELECT", b"0"], _set(1)], [select, _set(2)], [_set(3)], [_set(4), _set(5)])
+    data = disk.files[FOLDER / FIRST].data
+    torn = _changed(disk, FIRST, data[:-1])
+    expected = [[b"SELECT", b"0"], _set(1), select, _set(2), _set(3), select, _set(4)]
+    assert replay(FOLDER, torn).records == expected
+    open_log(FOLDER, torn, background=Inline()).close()
+    assert replay(FOLDER, torn, accept_torn=False).records == expected
+    assert torn.files[FOLDER / SECOND].data.endswith(record(select) + record(_set(4)))
+
+
 def test_damage_is_not_taken_for_a_torn_tail_that_ends_in_zeros(disk: MemoryDisk) -> None:
     data = bytearray(disk.files[FOLDER / FIRST].data)
     data[len(data) - 5] ^= 4

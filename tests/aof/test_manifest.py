@@ -22,7 +22,7 @@ from shardkv.aof.manifest import (
 SAMPLE = Manifest(
     "appendonly.aof",
     (
-        Entry("appendonly.aof.2.base.aof", 2, BASE, 0x1F, 4711, 0xABC),
+        Entry("appendonly.aof.2.base.aof", 2, BASE, 0x1F, 47, 0xABC),
         Entry("appendonly.aof.7.incr.aof", 7, INCREMENT, 0x2F, 100, 0xDEF),
         Entry("appendonly.aof.8.incr.aof", 8, INCREMENT, 0x3F),
     ),
@@ -46,10 +46,10 @@ def test_a_manifest_reads_as_written(tmp_path: Path) -> None:
 
 def test_the_format_does_not_change_unnoticed() -> None:
     assert SAMPLE.encode().splitlines() == [
-        b"file appendonly.aof.2.base.aof seq 2 type b first 000000000000001f bytes 4711 last 0000000000000abc",
+        b"file appendonly.aof.2.base.aof seq 2 type b first 000000000000001f bytes 47 last 0000000000000abc",
         b"file appendonly.aof.7.incr.aof seq 7 type i first 000000000000002f bytes 100 last 0000000000000def",
         b"file appendonly.aof.8.incr.aof seq 8 type i first 000000000000003f",
-        b"#shardkv d4883633fd0751b6",
+        b"#shardkv de35b4cf923c7375",
     ]
 
 
@@ -58,7 +58,7 @@ def test_every_flipped_bit_is_refused(tmp_path: Path) -> None:
     for bit in range(len(data) * 8):
         flipped = bytearray(data)
         flipped[bit // 8] ^= 1 << bit % 8
-        _put(tmp_path, flipped)
+        _put(tmp_path, bytes(flipped))
         with pytest.raises(AofDamaged, match="manifest"):
             _read(tmp_path)
 

@@ -51,7 +51,7 @@ def valkey(**settings: str | int) -> Iterator[Server]:
     Raises RuntimeError, with what it printed, if it does not start.
     """
     with tempfile.TemporaryDirectory(prefix="valkey-") as folder:
-        port = _free_port()
+        port = free_port()
         given = {"port": port, "bind": "127.0.0.1", "dir": folder, "save": ""} | settings
         options = [
             word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))
@@ -67,7 +67,8 @@ def valkey(**settings: str | int) -> Iterator[Server]:
             process.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of the loopback interface on which nobody listens."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port

@@ -1,0 +1,255 @@
+"""Clients as CLIENT LIST shows them, and the filters that CLIENT LIST and CLIENT KILL choose them by.
+
+A filter is parsed where the command arrives and matched in every proxy, so it consists of what MessagePack
+can carry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from proxy.passwords import is_user
+from shardkv import clock, errors
+from shardkv.errors import CommandError
+from shardkv.numbers import canonical_integer
+
+if TYPE_CHECKING:
+    from proxy.session import Session
+
+Filter = tuple[str, bool, Any]
+"""The name, whether it is negated, and the value that the client must (not) have."""
+
+_FLAGS = b"AbBcdeEiIMNOPrRStTuUx"
+_CAPABILITIES = b"r"
+_TYPES = {
+    b"normal": "normal",
+    b"master": "master",
+    b"primary": "master",
+    b"slave": "replica",
+    b"replica": "replica",
+    b"pubsub": "pubsub",
+}
+
+
+# -- parsing ----------------------------------------------------------------------------------
+
+
+def parse(words: Sequence[bytes], *, databases: int, invalid_id: bytes) -> tuple[list[Filter], bool | None]:
+    """The filters that the words ask for, as Valkey 9.1 defines them, and what SKIPME says, if it stands
+    there.
+
+    `invalid_id` is the error for an ID that is no number. Raises CommandError.
+    """
+    filters: list[Filter] = []
+    skip_me = None
+    position = 0
+    while position < len(words):
+        name = words[position].upper().decode("latin-1")
+        values = words[position + 1 :]
+        if not values:
+            raise CommandError(errors.SYNTAX)
+        negated = name.startswith("NOT-")
+        bare = name.removeprefix("NOT-")
+        taken = 1
+        if name == "SKIPME":
+            skip_me = _yes_or_no(values[0])
+        elif bare == "ID":
+            ids = _ids(values, errors.SYNTAX if negated else invalid_id)
+            if negated and min(ids) <= 0:
+                raise CommandError(errors.not_positive("client-id"))
+            taken = len(ids)
+            filters.append(("ID", negated, ids))
+        elif bare in _ONE_VALUE and not (negated and bare in _NEVER_NEGATED):
+            filters.append((bare, negated, _ONE_VALUE[bare](values[0], name, databases)))
+        else:
+            raise CommandError(errors.SYNTAX)
+        position += 1 + taken
+    return filters, skip_me
+
+
+def _yes_or_no(word: bytes) -> bool:
+    if word.lower() not in (b"yes", b"no"):
+        raise CommandError(errors.SYNTAX)
+    return word.lower() == b"yes"
+
+
+def _ids(words: Sequence[bytes], invalid: bytes) -> list[int]:
+    """The numbers that the words begin with, at least one."""
+    found: list[int] = []
+    for word in words:
+        number = canonical_integer(word)
+        if number is None:
+            break
+        found.append(number)
+    if not found:
+        raise CommandError(invalid)
+    return found
+
+
+def _text(word: bytes, name: str, databases: int) -> bytes:
+    return word
+
+
+def _user(word: bytes, name: str, databases: int) -> bytes:
+    if not is_user(word):
+        raise CommandError(errors.no_such_user(word))
+    return word
+
+
+def _type(word: bytes, name: str, databases: int) -> str:
+    known = _TYPES.get(word.lower())
+    if known is None:
+        raise CommandError(errors.unknown_client_type(word))
+    return known
+
+
+def _seconds(word: bytes, name: str, databases: int) -> int:
+    number = canonical_integer(word)
+    if number is None:
+        raise CommandError(errors.filter_not_an_integer(name.lower()))
+    if number <= 0:
+        raise CommandError(errors.not_positive(name.lower()))
+    return number
+
+
+def _database(word: bytes, name: str, databases: int) -> int:
+    number = canonical_integer(word)
+    if number is None:
+        raise CommandError(errors.filter_not_an_integer(name))
+    if not 0 <= number < databases:
+        raise CommandError(errors.filter_db_out_of_range(databases))
+    return number
+
+
+def _flags(word: bytes, name: str, databases: int) -> bytes:
+    if not set(word) <= set(_FLAGS):
+        raise CommandError(errors.unknown_in_filter("flags", word))
+    return word
+
+
+def _capabilities(word: bytes, name: str, databases: int) -> bytes:
+    if not set(word) <= set(_CAPABILITIES):
+        raise CommandError(errors.unknown_in_filter("capa", word))
+    return word
+
+
+_ONE_VALUE: dict[str, Callable[[bytes, str, int], Any]] = {
+    "TYPE": _type,
+    "USER": _user,
+    "ADDR": _text,
+    "LADDR": _text,
+    "MAXAGE": _seconds,
+    "NAME": _text,
+    "IDLE": _seconds,
+    "FLAGS": _flags,
+    "LIB-NAME": _text,
+    "LIB-VER": _text,
+    "DB": _database,
+    "CAPA": _capabilities,
+    "IP": _text,
+}
+"""The filters with one value, each with what makes it of the word, the filter's name and the number of
+databases."""
+
+_NEVER_NEGATED = ("MAXAGE", "IDLE")
+
+# -- matching ---------------------------------------------------------------------------------
+
+
+def matches(session: Session, filters: Sequence[Filter]) -> bool:
+    """Whether a client has all that the filters ask for."""
+    return all(_MATCHES[name](session, value) != negated for name, negated, value in filters)
+
+
+def _age_s(since_s: float) -> int:
+    return int(clock.monotonic() - since_s)
+
+
+def _address(session: Session) -> bytes:
+    return session.address()[0].encode()
+
+
+def _ip(session: Session) -> bytes:
+    return _address(session).rpartition(b":")[0].strip(b"[]")
+
+
+_MATCHES: dict[str, Callable[[Session, Any], bool]] = {
+    "ID": lambda session, ids: session.id in ids,
+    "TYPE": lambda session, kind: bool(kind == client_type(session)),
+    "USER": lambda session, user: bool(user == session.user),
+    "ADDR": lambda session, address: bool(address == _address(session)),
+    "LADDR": lambda session, address: bool(address == session.address()[1].encode()),
+    "MAXAGE": lambda session, seconds: bool(_age_s(session.created_s) >= seconds),
+    "NAME": lambda session, name: bool(name) and name == session.name,
+    "IDLE": lambda session, seconds: bool(_age_s(session.last_active_s) >= seconds),
+    "FLAGS": lambda session, wanted: set(wanted) <= set(flags(session).encode()),
+    "LIB-NAME": lambda session, name: bool(name) and name == session.library[b"lib-name"],
+    "LIB-VER": lambda session, version: bool(version) and version == session.library[b"lib-ver"],
+    "DB": lambda session, db: bool(db == session.db),
+    "CAPA": lambda session, wanted: not wanted,
+    "IP": lambda session, ip: bool(ip == _ip(session)),
+}
+
+# -- showing ----------------------------------------------------------------------------------
+
+
+def client_type(session: Session) -> str:
+    """The class of a client, as TYPE filters name it."""
+    return "normal"
+
+
+def flags(session: Session) -> str:
+    """What is particular about a client, a letter each
+    (https://redis.io/docs/latest/commands/client-list/)."""
+    found = {
+        "b": session.held,
+        "c": session.closing,
+        "U": session.is_local_socket,
+        "e": session.no_evict,
+        "T": session.no_touch,
+    }
+    return "".join(letter for letter, is_so in found.items() if is_so) or "N"
+
+
+def line(session: Session) -> bytes:
+    """A client's line in CLIENT LIST, with the fields of Redis 7.2 and without a line break."""
+    address, own_address = session.address()
+    query_bytes, waiting_bytes, reply_bytes = session.waiting_bytes
+    command = session.last_command
+    fields = {
+        "id": session.id,
+        "addr": address,
+        "laddr": own_address,
+        "fd": session.transport.get_extra_info("socket").fileno(),
+        "name": _shown(session.name),
+        "age": _age_s(session.created_s),
+        "idle": _age_s(session.last_active_s),
+        "flags": flags(session),
+        "db": session.db,
+        "sub": 0,
+        "psub": 0,
+        "ssub": 0,
+        "multi": -1,
+        "qbuf": query_bytes,
+        "qbuf-free": 0,
+        "argv-mem": waiting_bytes,
+        "multi-mem": 0,
+        "rbs": 0,
+        "rbp": 0,
+        "obl": 0,
+        "oll": int(reply_bytes > 0),
+        "omem": reply_bytes,
+        "tot-mem": query_bytes + waiting_bytes + reply_bytes,
+        "events": "rw" if reply_bytes else "r",
+        "cmd": "NULL" if command is None else command.name,
+        "user": _shown(session.user),
+        "redir": -1,
+        "resp": session.protocol,
+        "lib-name": _shown(session.library[b"lib-name"]),
+        "lib-ver": _shown(session.library[b"lib-ver"]),
+    }
+    return " ".join(f"{name}={value}" for name, value in fields.items()).encode()
+
+
+def _shown(text: bytes) -> str:
+    return text.decode("ascii", "replace")

@@ -1,0 +1,122 @@
+"""CONFIG: the settings of all processes."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from proxy import identity, relay
+from proxy.supervision import topic
+from shardkv import config_file, control, errors, logs
+from shardkv.command import ADMIN, LOADING, NOSCRIPT, STALE, Place, command, container
+from shardkv.config_file import ConfigError
+from shardkv.errors import CommandError
+from shardkv.resp.replies import OK
+
+if TYPE_CHECKING:
+    from proxy.server import Proxy
+    from proxy.session import Session
+    from proxy.supervisor import Supervisor
+
+container(
+    "CONFIG",
+    group="server",
+    since="2.0.0",
+    help_since="5.0.0",
+    summary="A container for server configuration commands.",
+)
+
+
+@command(
+    "CONFIG GET parameter [parameter ...]",
+    group="server",
+    since="2.0.0",
+    flags=ADMIN | NOSCRIPT | LOADING | STALE,
+    complexity="O(N) when N is the number of configuration parameters provided",
+    history=(("7.0.0", "Added the ability to pass multiple pattern parameters in one call"),),
+    place=Place.PROXY,
+)
+def config_get(session: Session, args: list[Any]) -> Any:
+    """Returns the effective values of configuration parameters."""
+    found = session.proxy.config.get(*args[2:])
+    return {name.encode(): text.encode("utf-8", "surrogateescape") for name, text in found.items()}
+
+
+@command(
+    "CONFIG SET parameter value [parameter value ...]",
+    group="server",
+    since="2.0.0",
+    flags=ADMIN | NOSCRIPT | LOADING | STALE,
+    complexity="O(N) when N is the number of configuration parameters provided",
+    tips=("request_policy:all_nodes", "response_policy:all_succeeded"),
+    history=(("7.0.0", "Added the ability to set multiple parameters in one call."),),
+    place=Place.PROXY,
+)
+async def config_set(session: Session, args: list[Any]) -> Any:
+    """Sets configuration parameters in-flight."""
+    words = args[2:]
+    if len(words) % 2:
+        raise CommandError(errors.SYNTAX)
+    pairs = list(zip(words[::2], words[1::2], strict=True))
+    # What one process accepts all accept, because all have the same settings.
+    session.proxy.config.check(pairs)
+    await session.proxy.supervision.ask(control.EVERYONE, "config set", pairs)
+    return OK
+
+
+@topic("config set")
+def _set_in_proxy(proxy: Proxy, pairs: list[tuple[bytes, bytes]]) -> None:
+    proxy.settings_changed(proxy.config.set(pairs))
+
+
+@relay.topic("config set")
+def _set_in_supervisor(supervisor: Supervisor, pairs: list[tuple[bytes, bytes]]) -> None:
+    """Keeps the settings for the processes that are started anew."""
+    if "loglevel" in supervisor.config.set(pairs):
+        logs.set_level(supervisor.config)
+
+
+@command(
+    "CONFIG REWRITE",
+    group="server",
+    since="2.8.0",
+    flags=ADMIN | NOSCRIPT | LOADING | STALE,
+    tips=("request_policy:all_nodes", "response_policy:all_succeeded"),
+    place=Place.PROXY,
+)
+async def config_rewrite(session: Session, args: list[Any]) -> Any:
+    """Persists the effective configuration to file."""
+    if identity.config_file is None:
+        raise CommandError(errors.NO_CONFIG_FILE)
+    assert identity.asked is not None
+    config = session.proxy.config
+    config = replace(config, workers=identity.asked.workers, proxies=identity.asked.proxies)
+    try:
+        await asyncio.to_thread(config_file.rewrite, identity.config_file, config)
+    except ConfigError as error:
+        raise CommandError(errors.config_rewrite_failed(error)) from None
+    except OSError as error:
+        raise CommandError(errors.config_rewrite_failed(error.strerror)) from None
+    return OK
+
+
+@command(
+    "CONFIG RESETSTAT",
+    group="server",
+    since="2.0.0",
+    flags=ADMIN | NOSCRIPT | LOADING | STALE,
+    tips=("request_policy:all_nodes", "response_policy:all_succeeded"),
+    place=Place.PROXY,
+)
+async def config_resetstat(session: Session, args: list[Any]) -> Any:
+    """Resets the server's statistics."""
+    supervision = session.proxy.supervision
+    asked = [supervision.ask(kind, "reset figures") for kind in (control.WORKERS, control.PROXIES)]
+    await asyncio.gather(*asked)
+    return OK
+
+
+@topic("reset figures")
+def _reset(proxy: Proxy, body: Any) -> None:
+    proxy.reset_figures()

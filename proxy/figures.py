@@ -1,0 +1,152 @@
+"""The figures of all processes, for INFO: each keeps its own, and tells them when it is asked."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from proxy import identity, processes, relay
+from proxy.processes import Usage
+from proxy.supervision import topic
+from shardkv import clock, control
+from shardkv.figures import WorkerFigures
+
+if TYPE_CHECKING:
+    from proxy.server import Proxy
+    from proxy.supervisor import Child, Supervisor
+
+
+class ProxyFigures(msgspec.Struct):
+    """One proxy; sizes in bytes."""
+
+    clients: int
+    held_clients: int
+    largest_query_bytes: int
+    largest_output_bytes: int
+    buffers_bytes: int
+    connections: int
+    rejected_connections: int
+    processed: int
+    bytes_in: int
+    bytes_out: int
+    per_second: tuple[float, float, float]
+    """Commands, bytes in, bytes out."""
+    output_limit_disconnections: int
+    commands: dict[str, tuple[int, int, int, int]]
+    """Of each command that proxies answer or coordinate: calls, running time in ns, calls that failed, and
+    requests that were rejected."""
+    errors: dict[str, int]
+    cross_shard_commands: int
+    cross_shard_retries: int
+    cross_shard_tokens: int
+
+
+class ProcessFigures(msgspec.Struct):
+    """What the supervisor knows of a process; the supervisor itself is one of them."""
+
+    kind: str
+    index: int
+    pid: int
+    """0 while it does not run."""
+    ready: bool
+    uptime_s: int
+    restarts: int
+
+
+class SupervisorFigures(msgspec.Struct):
+    """`children_user_s` and `children_system_s` are the processor time of processes that have ended."""
+
+    processes: list[ProcessFigures]
+    supervised: bool
+    """Whether systemd started the server."""
+    children_user_s: float
+    children_system_s: float
+
+
+@dataclass
+class Figures:
+    """What is known of the whole server at one moment. Who did not answer in time is missing."""
+
+    supervisor: SupervisorFigures | None = None
+    workers: list[WorkerFigures] = field(default_factory=list)
+    proxies: list[ProxyFigures] = field(default_factory=list)
+    usage: dict[int, Usage] = field(default_factory=dict)
+    """By process id."""
+
+
+async def gather(proxy: Proxy, *, usage: bool) -> Figures:
+    """Asks all processes for their figures, and the kernel for what they use if `usage` says so."""
+    figures = Figures()
+    for kind, _, body in sorted(
+        await proxy.supervision.ask(control.EVERYONE, "figures"), key=lambda answer: answer[:2]
+    ):
+        if body is None:
+            continue
+        if kind == control.SUPERVISOR:
+            figures.supervisor = msgspec.convert(body, SupervisorFigures)
+        elif kind == "worker":
+            figures.workers.append(msgspec.convert(body, WorkerFigures))
+        else:
+            figures.proxies.append(msgspec.convert(body, ProxyFigures))
+    if usage and figures.supervisor is not None:
+        pids = [process.pid for process in figures.supervisor.processes if process.pid]
+        figures.usage = await asyncio.to_thread(processes.measure, pids)
+    return figures
+
+
+# -- answers ----------------------------------------------------------------------------------
+
+
+@topic("figures")
+def _of_proxy(proxy: Proxy, body: Any) -> ProxyFigures:
+    counters, cross_shard = proxy.counters, proxy.coordinator.counters
+    held = [session.waiting_bytes for session in proxy.sessions.values()]
+    return ProxyFigures(
+        clients=len(proxy.sessions),
+        held_clients=sum(session.held for session in proxy.sessions.values()),
+        largest_query_bytes=max((query for query, _, _ in held), default=0),
+        largest_output_bytes=max((output for _, _, output in held), default=0),
+        buffers_bytes=sum(map(sum, held)),
+        connections=counters.connections,
+        rejected_connections=counters.rejected_connections,
+        processed=counters.requests - counters.rejected,
+        bytes_in=counters.bytes_in,
+        bytes_out=counters.bytes_out,
+        per_second=proxy.rates.per_second(),
+        output_limit_disconnections=counters.output_limit_disconnections,
+        commands={
+            name: (command.calls, command.ns, command.failed, command.rejected)
+            for name, command in counters.commands.items()
+        },
+        errors=counters.errors,
+        cross_shard_commands=cross_shard.commands,
+        cross_shard_retries=cross_shard.retries,
+        cross_shard_tokens=cross_shard.tokens,
+    )
+
+
+@relay.topic("figures")
+def _of_supervisor(supervisor: Supervisor, body: Any) -> SupervisorFigures:
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return SupervisorFigures(
+        processes=[_of_itself(), *map(_of_child, supervisor.children)],
+        supervised="NOTIFY_SOCKET" in os.environ,
+        children_user_s=ended.ru_utime,
+        children_system_s=ended.ru_stime,
+    )
+
+
+def _of_itself() -> ProcessFigures:
+    return ProcessFigures(
+        control.SUPERVISOR, 0, os.getpid(), True, int(clock.monotonic() - identity.STARTED_S), 0
+    )
+
+
+def _of_child(child: Child) -> ProcessFigures:
+    uptime_s = int(clock.monotonic() - child.started_at) if child.running else 0
+    return ProcessFigures(child.kind, child.index, child.pid, child.ready, uptime_s, child.restarts)

@@ -1,0 +1,427 @@
+"""The sections of INFO.
+
+The names are those of Redis 7.2 (https://redis.io/docs/latest/commands/info/), so that clients and exporters
+find what they know. A figure is measured, or it is constant because the thing it counts does not exist here;
+what is neither is left out."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from proxy import identity, processes
+from proxy.figures import Figures
+from proxy.processes import Usage
+from shardkv import REDIS_VERSION, __version__, clock
+from shardkv.command import COMMANDS
+
+if TYPE_CHECKING:
+    from proxy.server import Proxy
+    from shardkv.figures import LogFigures
+
+Fields = dict[str, Any]
+Section = Callable[["Proxy", Figures], Fields]
+
+SECTIONS: dict[str, Section] = {}
+"""Every section by its name in lower case, in the order in which they are told."""
+
+NOT_BY_DEFAULT = frozenset({"commandstats", "latencystats"})
+"""What a bare INFO leaves out."""
+
+WITHOUT_FIGURES = frozenset({"server", "replication", "modules", "cluster"})
+"""What can be told without asking other processes for their figures."""
+
+WITH_USAGE = frozenset({"memory", "cpu", "shards"})
+"""What needs to be measured for each process."""
+
+
+def section(tell: Section) -> Section:
+    """Declares the decorated function as what tells the fields of a section, which is named as it is."""
+    SECTIONS[tell.__name__] = tell
+    return tell
+
+
+def text(name: str, fields: Fields) -> bytes:
+    """A section as INFO shows it."""
+    lines = [f"# {name.capitalize() if name != 'cpu' else 'CPU'}"]
+    lines += [f"{field}:{value}" for field, value in fields.items()]
+    return "".join(line + "\r\n" for line in lines).encode("utf-8", "surrogateescape")
+
+
+_UNITS = "KMGTPE"
+
+
+def size_text(size: int) -> str:
+    """Bytes for people, as Redis writes them: `1.50M`."""
+    if size < 1024:
+        return f"{size}B"
+    power = min((size.bit_length() - 1) // 10, len(_UNITS))
+    return f"{size / 1024**power:.2f}{_UNITS[power - 1]}"
+
+
+def _percent(part: float, whole: float) -> str:
+    return f"{100 * part / whole if whole else 0:.2f}"
+
+
+# -- the server -------------------------------------------------------------------------------
+
+
+@section
+def server(proxy: Proxy, figures: Figures) -> Fields:
+    uptime_s = int(clock.monotonic() - identity.STARTED_S)
+    host = os.uname()
+    config = proxy.config
+    return {
+        "redis_version": REDIS_VERSION,
+        "server_name": "shardkv",
+        "shardkv_version": __version__,
+        "redis_git_sha1": "00000000",
+        "redis_git_dirty": 0,
+        "redis_build_id": 0,
+        "redis_mode": "standalone",
+        "os": f"{host.sysname} {host.release} {host.machine}",
+        "arch_bits": sys.maxsize.bit_length() + 1,
+        "monotonic_clock": "POSIX clock_gettime",
+        "multiplexing_api": "epoll",
+        "python_version": platform.python_version(),
+        "process_id": os.getppid(),
+        "process_supervised": "systemd" if "NOTIFY_SOCKET" in os.environ else "no",
+        "run_id": identity.RUN_ID,
+        "tcp_port": config.port,
+        "server_time_usec": clock.now_us(),
+        "uptime_in_seconds": uptime_s,
+        "uptime_in_days": uptime_s // 86400,
+        "hz": config.hz,
+        "configured_hz": config.hz,
+        "lru_clock": clock.now_ms() // 1000 & 0xFFFFFF,
+        "executable": sys.executable,
+        "config_file": identity.config_file or "",
+        "io_threads_active": 0,
+        "workers": config.workers,
+        "proxies": config.proxies,
+    }
+
+
+@section
+def clients(proxy: Proxy, figures: Figures) -> Fields:
+    pause = proxy.pause
+    return {
+        "connected_clients": sum(one.clients for one in figures.proxies),
+        "cluster_connections": 0,
+        "maxclients": proxy.config.maxclients,
+        "client_recent_max_input_buffer": max(
+            (one.largest_query_bytes for one in figures.proxies), default=0
+        ),
+        "client_recent_max_output_buffer": max(
+            (one.largest_output_bytes for one in figures.proxies), default=0
+        ),
+        "blocked_clients": sum(one.held_clients for one in figures.proxies),
+        "tracking_clients": 0,
+        "clients_in_timeout_table": 0,
+        "paused_actions": "none" if not pause.active else "write" if pause.writes_only else "all",
+        "paused_timeout_milliseconds": pause.remaining_ms,
+    }
+
+
+@section
+def memory(proxy: Proxy, figures: Figures) -> Fields:
+    used = processes.total(figures.usage.values())
+    # The kernel knows the highest of the resident sizes; what is shared is about the same at all times.
+    peak = used.used_bytes + used.peak_bytes - used.resident_bytes
+    host = processes.host_memory_bytes()
+    buffers = sum(one.buffers_bytes for one in figures.proxies)
+    return {
+        "used_memory": used.used_bytes,
+        "used_memory_human": size_text(used.used_bytes),
+        "used_memory_rss": used.resident_bytes,
+        "used_memory_rss_human": size_text(used.resident_bytes),
+        "used_memory_peak": peak,
+        "used_memory_peak_human": size_text(peak),
+        "used_memory_peak_perc": _percent(used.used_bytes, peak) + "%",
+        "total_system_memory": host,
+        "total_system_memory_human": size_text(host),
+        "maxmemory": 0,
+        "maxmemory_human": "0B",
+        "maxmemory_policy": "noeviction",
+        "mem_fragmentation_ratio": f"{used.resident_bytes / used.used_bytes if used.used_bytes else 0:.2f}",
+        "mem_fragmentation_bytes": used.resident_bytes - used.used_bytes,
+        "mem_not_counted_for_evict": 0,
+        "mem_replication_backlog": 0,
+        "mem_total_replication_buffers": 0,
+        "mem_clients_slaves": 0,
+        "mem_clients_normal": buffers,
+        "mem_cluster_links": 0,
+        "mem_aof_buffer": sum(log.pending_bytes for log in _logs(figures)),
+        "mem_allocator": "libc",
+        "active_defrag_running": 0,
+        "lazyfree_pending_objects": sum(worker.lazyfree_pending for worker in figures.workers),
+    }
+
+
+def _logs(figures: Figures) -> list[LogFigures]:
+    return [worker.log for worker in figures.workers if worker.log is not None]
+
+
+@section
+def persistence(proxy: Proxy, figures: Figures) -> Fields:
+    logs = _logs(figures)
+    loading = [worker for worker in figures.workers if worker.loading]
+    fields: Fields = {
+        "loading": int(bool(loading)),
+        "async_loading": 0,
+        "current_cow_peak": 0,
+        "current_cow_size": 0,
+        "current_cow_size_age": 0,
+        "current_fork_perc": "0.00",
+        "current_save_keys_processed": 0,
+        "current_save_keys_total": 0,
+        "rdb_changes_since_last_save": sum(worker.changes for worker in figures.workers),
+        "rdb_bgsave_in_progress": 0,
+        "rdb_last_save_time": identity.STARTED_MS // 1000,
+        "rdb_last_bgsave_status": "ok",
+        "rdb_last_bgsave_time_sec": -1,
+        "rdb_current_bgsave_time_sec": -1,
+        "rdb_saves": 0,
+        "rdb_last_cow_size": 0,
+        "rdb_last_load_keys_expired": 0,
+        "rdb_last_load_keys_loaded": 0,
+        "aof_enabled": int(proxy.config.appendonly),
+        "aof_rewrite_in_progress": int(any(log.rewriting for log in logs)),
+        "aof_rewrite_scheduled": 0,
+        "aof_last_rewrite_time_sec": max((int(log.last_rewrite_s) for log in logs), default=-1),
+        "aof_last_bgrewrite_status": "ok" if all(log.last_rewrite_ok for log in logs) else "err",
+        "aof_rewrites": sum(log.rewrites for log in logs),
+        "aof_rewrites_consecutive_failures": max((log.rewrite_failures for log in logs), default=0),
+        "aof_last_write_status": "ok" if all(log.write_ok for log in logs) else "err",
+        "aof_last_cow_size": 0,
+        "module_fork_in_progress": 0,
+        "module_fork_last_cow_size": 0,
+    }
+    if logs:
+        fields |= {
+            "aof_current_size": sum(log.current_size for log in logs),
+            "aof_base_size": sum(log.base_size for log in logs),
+            "aof_pending_rewrite": 0,
+            "aof_buffer_length": sum(log.pending_bytes for log in logs),
+            "aof_delayed_fsync": sum(log.delayed_fsync for log in logs),
+        }
+    if loading:
+        begun_ms = min(worker.load_started_ms for worker in loading)
+        total = sum(worker.load_total_bytes for worker in loading)
+        done = sum(worker.loaded_bytes for worker in loading)
+        elapsed_s = (clock.now_ms() - begun_ms) / 1000
+        fields |= {
+            "loading_start_time": begun_ms // 1000,
+            "loading_total_bytes": total,
+            "loading_loaded_bytes": done,
+            "loading_loaded_perc": _percent(done, total),
+            "loading_eta_seconds": int(elapsed_s * (total - done) / done) if done else 1,
+        }
+    return fields
+
+
+@section
+def stats(proxy: Proxy, figures: Figures) -> Fields:
+    proxies, workers = figures.proxies, figures.workers
+    commands, received, sent = (sum(one.per_second[number] for one in proxies) for number in range(3))
+    return {
+        "total_connections_received": sum(one.connections for one in proxies),
+        "total_commands_processed": sum(one.processed for one in proxies),
+        "instantaneous_ops_per_sec": round(commands),
+        "total_net_input_bytes": sum(one.bytes_in for one in proxies),
+        "total_net_output_bytes": sum(one.bytes_out for one in proxies),
+        "total_net_repl_input_bytes": 0,
+        "total_net_repl_output_bytes": 0,
+        "instantaneous_input_kbps": f"{received / 1024:.2f}",
+        "instantaneous_output_kbps": f"{sent / 1024:.2f}",
+        "instantaneous_input_repl_kbps": "0.00",
+        "instantaneous_output_repl_kbps": "0.00",
+        "rejected_connections": sum(one.rejected_connections for one in proxies),
+        "sync_full": 0,
+        "sync_partial_ok": 0,
+        "sync_partial_err": 0,
+        "expired_keys": sum(worker.expired_keys for worker in workers),
+        "evicted_keys": 0,
+        "evicted_clients": 0,
+        "total_eviction_exceeded_time": 0,
+        "current_eviction_exceeded_time": 0,
+        "keyspace_hits": sum(worker.hits for worker in workers),
+        "keyspace_misses": sum(worker.misses for worker in workers),
+        "pubsub_channels": 0,
+        "pubsub_patterns": 0,
+        "pubsubshard_channels": 0,
+        "latest_fork_usec": 0,
+        "total_forks": 0,
+        "migrate_cached_sockets": 0,
+        "slave_expires_tracked_keys": 0,
+        "active_defrag_hits": 0,
+        "active_defrag_misses": 0,
+        "active_defrag_key_hits": 0,
+        "active_defrag_key_misses": 0,
+        "total_active_defrag_time": 0,
+        "current_active_defrag_time": 0,
+        "tracking_total_keys": 0,
+        "tracking_total_items": 0,
+        "tracking_total_prefixes": 0,
+        "unexpected_error_replies": 0,
+        "total_error_replies": sum(_errors(figures).values()),
+        "dump_payload_sanitizations": 0,
+        "client_output_buffer_limit_disconnections": sum(one.output_limit_disconnections for one in proxies),
+        "cross_shard_commands": sum(one.cross_shard_commands for one in proxies),
+        "cross_shard_retries": sum(one.cross_shard_retries for one in proxies),
+        "cross_shard_tokens": sum(one.cross_shard_tokens for one in proxies),
+    }
+
+
+@section
+def replication(proxy: Proxy, figures: Figures) -> Fields:
+    return {
+        "role": "master",
+        "connected_slaves": 0,
+        "master_failover_state": "no-failover",
+        "master_replid": identity.REPLICATION_ID,
+        "master_replid2": "0" * 40,
+        "master_repl_offset": 0,
+        "second_repl_offset": -1,
+        "repl_backlog_active": 0,
+        "repl_backlog_size": 0,
+        "repl_backlog_first_byte_offset": 0,
+        "repl_backlog_histlen": 0,
+    }
+
+
+@section
+def cpu(proxy: Proxy, figures: Figures) -> Fields:
+    used = processes.total(figures.usage.values())
+    ended = figures.supervisor
+    return {
+        "used_cpu_sys": f"{used.system_s:.6f}",
+        "used_cpu_user": f"{used.user_s:.6f}",
+        "used_cpu_sys_children": f"{ended.children_system_s if ended else 0:.6f}",
+        "used_cpu_user_children": f"{ended.children_user_s if ended else 0:.6f}",
+    }
+
+
+@section
+def modules(proxy: Proxy, figures: Figures) -> Fields:
+    return {}
+
+
+# -- commands ---------------------------------------------------------------------------------
+
+
+@section
+def commandstats(proxy: Proxy, figures: Figures) -> Fields:
+    calls: Counter[str] = Counter()
+    ns: Counter[str] = Counter()
+    rejected: Counter[str] = Counter()
+    failed: Counter[str] = Counter()
+    for worker in figures.workers:
+        for name, (its_calls, its_ns, its_failed) in worker.commands.items():
+            calls[name] += its_calls
+            ns[name] += its_ns
+            failed[name] += its_failed
+        ns.update(worker.parts_ns)
+    for one in figures.proxies:
+        for name, (its_calls, its_ns, its_failed, its_rejected) in one.commands.items():
+            calls[name] += its_calls
+            ns[name] += its_ns
+            failed[name] += its_failed
+            rejected[name] += its_rejected
+    return {
+        f"cmdstat_{name}": _command(calls[name], ns[name] // 1000, rejected[name], failed[name])
+        for name, declared in sorted(COMMANDS.items())
+        if not declared.internal and (calls[name] or rejected[name])
+    }
+
+
+def _command(calls: int, usec: int, rejected: int, failed: int) -> str:
+    each = usec / calls if calls else 0
+    return (
+        f"calls={calls},usec={usec},usec_per_call={each:.2f},rejected_calls={rejected},failed_calls={failed}"
+    )
+
+
+@section
+def errorstats(proxy: Proxy, figures: Figures) -> Fields:
+    return {f"errorstat_{code}": f"count={count}" for code, count in sorted(_errors(figures).items())}
+
+
+def _errors(figures: Figures) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for worker in figures.workers:
+        counts.update(worker.errors)
+    for one in figures.proxies:
+        counts.update(one.errors)
+    return counts
+
+
+@section
+def latencystats(proxy: Proxy, figures: Figures) -> Fields:
+    return {}
+
+
+# -- data -------------------------------------------------------------------------------------
+
+
+@section
+def cluster(proxy: Proxy, figures: Figures) -> Fields:
+    return {"cluster_enabled": 0}
+
+
+@section
+def keyspace(proxy: Proxy, figures: Figures) -> Fields:
+    parts = [database for worker in figures.workers for database in worker.databases]
+    fields = {}
+    for index in sorted({part.index for part in parts}):
+        own = [part for part in parts if part.index == index]
+        keys, expires = sum(part.keys for part in own), sum(part.expires for part in own)
+        ttl_ms = sum(part.average_ttl_ms * part.expires for part in own) // expires if expires else 0
+        fields[f"db{index}"] = f"keys={keys},expires={expires},avg_ttl={ttl_ms}"
+    return fields
+
+
+@section
+def shards(proxy: Proxy, figures: Figures) -> Fields:
+    """A line for each shard, also for one that is down or does not answer."""
+    known = {worker.shard: worker for worker in figures.workers}
+    fields = {}
+    for process in figures.supervisor.processes if figures.supervisor else ():
+        if process.kind != "worker":
+            continue
+        worker = known.get(process.index)
+        usage = figures.usage.get(process.pid, Usage())
+        if not process.pid:
+            state = "down"
+        elif worker is None:
+            state = "busy"
+        else:
+            state = "loading" if worker.loading else "up"
+        line: Fields = {
+            "state": state,
+            "pid": process.pid,
+            "uptime": process.uptime_s,
+            "restarts": process.restarts,
+            "slots": proxy.slot_table.count(process.index),
+            "memory": usage.used_bytes,
+        }
+        if worker is not None:
+            line["keys"] = sum(database.keys for database in worker.databases)
+            line["expires"] = sum(database.expires for database in worker.databases)
+            line["hits"] = worker.hits
+            line["misses"] = worker.misses
+            if worker.log is not None:
+                line["aof_size"] = worker.log.current_size
+                line["aof_base_size"] = worker.log.base_size
+                line["aof_rewriting"] = int(worker.log.rewriting)
+                line["aof_status"] = "ok" if worker.log.write_ok else "err"
+        fields[f"shard{process.index}"] = _line(line.items())
+    return fields
+
+
+def _line(pairs: Iterable[tuple[str, Any]]) -> str:
+    return ",".join(f"{name}={value}" for name, value in pairs)

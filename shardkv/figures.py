@@ -1,0 +1,118 @@
+"""What a worker tells of itself for INFO: counts since its start, and sizes as they are now."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from shardkv.aof.log import AppendLog
+    from shardkv.keyspace import Database
+    from shardkv.worker import Worker
+
+_DEADLINES_SAMPLED = 1000
+"""So many deadlines of a database make its average time to live."""
+
+
+class DatabaseFigures(msgspec.Struct):
+    """One database's part on this shard. `average_ttl_ms` is an estimate, 0 if nothing expires."""
+
+    index: int
+    keys: int
+    expires: int
+    average_ttl_ms: int
+
+
+class LogFigures(msgspec.Struct):
+    """The append-only file; sizes in bytes. A time of -1 means that there was no rewrite."""
+
+    current_size: int
+    base_size: int
+    pending_bytes: int
+    delayed_fsync: int
+    fsyncs: int
+    write_ok: bool
+    rewriting: bool
+    rewrites: int
+    rewrite_failures: int
+    last_rewrite_ok: bool
+    last_rewrite_s: float
+
+
+class WorkerFigures(msgspec.Struct):
+    """One worker, with its shard and its log."""
+
+    shard: int
+    loading: bool
+    load_started_ms: int
+    loaded_bytes: int
+    load_total_bytes: int
+    databases: list[DatabaseFigures]
+    hits: int
+    misses: int
+    expired_keys: int
+    changes: int
+    """Changes since the start that a snapshot would have to contain."""
+    lazyfree_pending: int
+    commands: dict[str, tuple[int, int, int]]
+    """Of each command that clients call: calls, running time in ns, calls that failed."""
+    parts_ns: dict[str, int]
+    """Running time in ns of what commands over several shards had done here."""
+    errors: dict[str, int]
+    log: LogFigures | None
+
+
+def figures(worker: Worker) -> WorkerFigures:
+    """The worker's figures of this moment."""
+    shard = worker.shard
+    loaded, total = worker.journal.progress
+    return WorkerFigures(
+        shard=worker.index,
+        loading=worker.loading,
+        load_started_ms=worker.started_ms,
+        loaded_bytes=loaded,
+        load_total_bytes=total,
+        databases=[_database(db, shard.now_ms) for db in shard.databases.values() if len(db)],
+        hits=shard.hits,
+        misses=shard.misses,
+        expired_keys=shard.expired_keys,
+        changes=shard.changes_since_save,
+        lazyfree_pending=len(shard.graveyard),
+        commands={name: (stats.calls, stats.ns, stats.failed) for name, stats in shard.stats.items()},
+        parts_ns={name: stats.ns for name, stats in shard.part_stats.items()},
+        errors=shard.totals.errors,
+        log=None if worker.journal.log is None else _log(worker.journal.log),
+    )
+
+
+def _database(db: Database, now_ms: int) -> DatabaseFigures:
+    sample = list(islice(db.expires.values(), _DEADLINES_SAMPLED))
+    total_ms = sum(max(0, at_ms - now_ms) for at_ms in sample)
+    return DatabaseFigures(db.index, len(db), len(db.expires), total_ms // len(sample) if sample else 0)
+
+
+def _log(log: AppendLog) -> LogFigures:
+    return LogFigures(
+        current_size=log.current_size,
+        base_size=log.base_size,
+        pending_bytes=log.pending_bytes,
+        delayed_fsync=log.delayed_fsync,
+        fsyncs=log.fsyncs,
+        write_ok=log.error is None,
+        rewriting=log.rewrite is not None,
+        rewrites=log.rewrites,
+        rewrite_failures=log.rewrite_failures,
+        last_rewrite_ok=log.last_rewrite_ok,
+        last_rewrite_s=log.last_rewrite_s,
+    )
+
+
+def reset(worker: Worker) -> None:
+    """Counts from zero again, as CONFIG RESETSTAT wants it."""
+    shard = worker.shard
+    shard.hits = shard.misses = shard.expired_keys = 0
+    shard.reset_stats()
+    if worker.journal.log is not None:
+        worker.journal.log.delayed_fsync = 0

@@ -1,0 +1,1 @@
+"""The data structures behind the types: what a key can hold beside a string."""

@@ -1,0 +1,222 @@
+"""A dict that is cut into small pieces by the hash of its keys.
+
+What a large dict does all at once happens here piece by piece: it grows, shrinks, is copied and freed without a pause.
+And it has what a dict lacks: a key at random, each as likely as any other, and places that stay valid for a scan
+however the table changes meanwhile.
+
+This is extendible hashing (Fagin, Nievergelt, Pippenger and Strong, 1979). The first bits of a key's hash are the
+number of its entry in a directory of pieces, which has a power of two of them. A piece that gets too large is cut in
+two by the next bit of the hash. While a piece has been cut by fewer bits than others, several entries in a row hold
+it; when one with a single entry is to be cut, the directory is doubled. Two halves with few keys are joined again.
+
+Processes that are forked from one another hash alike, so places also outlive the process that gave them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain, islice
+from random import random
+from typing import Generic, Self, TypeVar
+
+V = TypeVar("V")
+
+PIECE_KEYS = 85
+"""Keys of a piece at most: what a dict of CPython holds in 128 places."""
+
+_FEW_KEYS = PIECE_KEYS // 4
+"""A piece with at most so many keys is joined with its other half, if both have at most twice as many."""
+
+_HASH_BITS = 64
+_PLACE_BITS = 48
+"""Bits of a hash that a place for scans consists of: every language has integers for them."""
+
+_KEYS_PER_ENTRY = 4
+"""Keys for each entry of the directory at least. Of hashes that are not the work of an enemy it has ten times as many."""
+
+
+class HashTable(Generic[V]):
+    """Values by their keys, in pieces.
+
+    Whoever reads looks into `pieces[hash(key) >> shift]`. (Python's hashes are signed: those of the upper half count
+    from the directory's end, and so the entries are in the order of the hashes taken as unsigned.) Whoever writes
+    changes what `piece_to_change` gives, keeps `count`, and calls `added` or `removed` after it.
+    """
+
+    __slots__ = ("_depths", "_most", "_shared", "count", "pieces", "shift")
+
+    def __init__(self) -> None:
+        self.pieces: list[dict[bytes, V]] = [{}]
+        self.shift = _HASH_BITS
+        """64 less the bits of an entry's number."""
+        self.count = 0
+        """The number of keys."""
+        self._depths = bytearray(1)
+        """By how many bits the piece of each entry was cut."""
+        self._most = PIECE_KEYS
+        """No piece has more keys."""
+        self._shared: set[int] | None = None
+        """The ids of pieces that a copy of this table has as well."""
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[bytes]:
+        return chain.from_iterable(self.distinct_pieces())
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self.pieces[hash(key) >> self.shift]
+
+    def distinct_pieces(self) -> list[dict[bytes, V]]:
+        """Every piece once."""
+        if len(self.pieces) == 1:
+            return self.pieces
+        last = self.pieces[-1]
+        return [piece for piece, before in zip(self.pieces, [last, *self.pieces], strict=False) if piece is not before]
+
+    # -- changing -------------------------------------------------------------------------------
+
+    def piece_to_change(self, key: bytes) -> dict[bytes, V]:
+        """The piece that a key is or would be in, not shared with any copy."""
+        piece = self.pieces[hash(key) >> self.shift]
+        if self._shared and id(piece) in self._shared:
+            start, span = self._entries(key)
+            piece = piece.copy()
+            self._place(piece, start, span, self._depths[start])
+        return piece
+
+    def added(self, key: bytes, piece: dict[bytes, V]) -> None:
+        """A key was added to a piece."""
+        self.count += 1
+        if len(piece) > self._most:
+            self._cut(key)
+
+    def removed(self, key: bytes, piece: dict[bytes, V]) -> None:
+        """A key was removed from a piece."""
+        self.count -= 1
+        if len(piece) <= _FEW_KEYS and self.shift < _HASH_BITS:
+            self._join(key)
+
+    def _entries(self, key: bytes) -> tuple[int, int]:
+        """The first entry of a key's piece, and their number."""
+        index = (hash(key) >> self.shift) % len(self.pieces)
+        span = 1 << (_HASH_BITS - self.shift - self._depths[index])
+        return index & -span, span
+
+    def _place(self, piece: dict[bytes, V], start: int, span: int, depth: int) -> None:
+        """Puts a piece, cut by so many bits, into entries that have held another."""
+        if self._shared:
+            self._shared.discard(id(self.pieces[start]))
+        self.pieces[start : start + span] = [piece] * span
+        self._depths[start : start + span] = bytes((depth,)) * span
+
+    def _cut(self, key: bytes) -> None:
+        """Cuts a key's piece in two."""
+        start, span = self._entries(key)
+        if span == 1:
+            if len(self.pieces) * _KEYS_PER_ENTRY > self.count:
+                self._most *= 2
+                return
+            self._double()
+            start, span = start * 2, 2
+        piece, depth, half = self.pieces[start], self._depths[start] + 1, span // 2
+        low: dict[bytes, V] = {}
+        high: dict[bytes, V] = {}
+        bit = _HASH_BITS - depth
+        for each, value in piece.items():
+            if hash(each) >> bit & 1:
+                high[each] = value
+            else:
+                low[each] = value
+        self._place(low, start, half, depth)
+        self._place(high, start + half, half, depth)
+        if not (low and high):
+            self._cut(key)
+
+    def _double(self) -> None:
+        entries = 2 * len(self.pieces)
+        pieces: list[dict[bytes, V]] = self.pieces * 2
+        depths = bytearray(entries)
+        pieces[::2] = pieces[1::2] = self.pieces
+        depths[::2] = depths[1::2] = self._depths
+        self.pieces, self._depths = pieces, depths
+        self.shift -= 1
+
+    def _join(self, key: bytes) -> None:
+        """Joins a key's piece with its other half, and so on, as long as there are few keys in both."""
+        while self.shift < _HASH_BITS:
+            start, span = self._entries(key)
+            depth, other = self._depths[start], start ^ span
+            mine, its = self.pieces[start], self.pieces[other]
+            if self._depths[other] != depth or len(mine) + len(its) > 2 * _FEW_KEYS:
+                return
+            self._place(its, other, span, depth)
+            self._place(mine | its, start & other, 2 * span, depth - 1)
+            while _HASH_BITS - self.shift not in self._depths:
+                self.pieces, self._depths = self.pieces[::2], self._depths[::2]
+                self.shift += 1
+
+    # -- what a dict lacks ------------------------------------------------------------------------
+
+    def draw(self) -> bytes:
+        """A key at random, each as likely as any other; the table must not be empty."""
+        pieces, most = self.pieces, self._most
+        entries = len(pieces)
+        if entries == 1:
+            [piece] = pieces
+            return next(islice(piece, int(random() * len(piece)), None))  # noqa: S311
+        while True:
+            # Every place in every entry is as likely; those that are empty, and further entries of one piece, do
+            # not count.
+            place = random() * entries  # noqa: S311
+            index = int(place)
+            offset = int((place - index) * most)
+            piece = pieces[index]
+            if offset < len(piece) and pieces[index - 1] is not piece:
+                return next(islice(piece, offset, None))
+
+    def scan(self, place: int, count: int) -> tuple[list[dict[bytes, V]], int]:
+        """The next pieces, with at least `count` keys, and the place after them: 0 after the last.
+
+        place   0 at first, then what was returned. A key that is there throughout a scan is in one of its pieces at
+                least, whatever happens to the others.
+        """
+        depth_bits = _HASH_BITS - self.shift
+        pieces = []
+        found = 0
+        while place < 1 << _PLACE_BITS:
+            index = place >> (_PLACE_BITS - depth_bits)
+            piece = self.pieces[index]
+            pieces.append(piece)
+            found += len(piece)
+            rest_bits = _PLACE_BITS - self._depths[index]
+            place = (place >> rest_bits) + 1 << rest_bits
+            if found >= count:
+                break
+        return pieces, place % (1 << _PLACE_BITS)
+
+    def copy(self) -> Self:
+        """A table of its own with the same keys and values.
+
+        Pieces are shared by both tables until one of them changes them.
+        """
+        other = type(self)()
+        other.shift, other.count, other._most = self.shift, self.count, self._most
+        other._depths = self._depths.copy()
+        if len(self.pieces) == 1:
+            other.pieces = [self.pieces[0].copy()]
+        else:
+            other.pieces = self.pieces.copy()
+            self._shared = set(map(id, self.pieces))
+            other._shared = self._shared.copy()
+        return other
+
+    def shed(self, count: int) -> None:
+        """Frees at least so many keys, of a table that is not used any more."""
+        pieces = self.pieces
+        freed = 0
+        while pieces and freed < count:
+            piece = pieces.pop()
+            if not pieces or pieces[-1] is not piece:
+                freed += len(piece)
+        self.count -= freed

@@ -1,0 +1,226 @@
+"""Clients, proxies and shards in one process, driven step by step by a seeded random order.
+
+Everything that decides is the real thing (state machines of transactions, plans, shards with their locks); only the
+pipes are lists. A message waits in its pipe until the scheduler picks it, so pipes keep their own order and nothing
+else is in order. A seed that fails replays exactly.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
+
+from proxy.transaction import Commit, Counters, GiveToken, Pause, Prepare, Release, Run, TakeToken, transact
+from shardkv import wire
+from shardkv.command import COMMANDS
+from shardkv.errors import CommandError
+from shardkv.plan import Call
+from shardkv.resp.replies import unpack_raw
+from shardkv.shard import Late, Shard
+from shardkv.slots import slot_of
+
+from tests.local import Local
+
+Script = Generator[list[Any], Any, None]
+"""What a client does: yields commands, gets their replies."""
+
+
+class Link:
+    """Both pipes between a proxy and a shard."""
+
+    def __init__(self, proxy: int) -> None:
+        self.proxy = proxy
+        self.requests: deque[tuple[list[Any], Callable[[Any], None]]] = deque()
+        self.replies: deque[tuple[Any, Callable[[Any], None]]] = deque()
+        self.late: list[Late] = []
+        self.waiting: dict[int, Callable[[Any], None]] = {}
+        self._tickets = 0
+
+    def next_ticket(self) -> int:
+        self._tickets += 1
+        return self._tickets - 1
+
+
+class Simulation:
+    """Some proxies over some shards, and clients on them."""
+
+    def __init__(self, seed: int, *, proxies: int, shards: int) -> None:
+        self.random = random.Random(seed)
+        self.local = Local(shards)
+        self.shards: list[Shard] = self.local.shards
+        self.links = [[Link(proxy) for _ in self.shards] for proxy in range(proxies)]
+        self.counters = Counters()
+        self.steps = 0
+        self._ready: list[Callable[[], None]] = []
+        self._token_held = False
+        self._token_queue: deque[Callable[[Any], None]] = deque()
+        self._numbers = 0
+        self.running = 0
+
+    # -- clients --------------------------------------------------------------------------------
+
+    def client(self, proxy: int, script: Script) -> None:
+        """Adds a client, which sends its next command when it has the reply to the last."""
+        self.running += 1
+
+        def go_on(reply: Any) -> None:
+            try:
+                words = script.send(reply)
+            except StopIteration:
+                self.running -= 1
+                return
+            self._carry_out(proxy, [word if isinstance(word, bytes) else str(word).encode() for word in words], go_on)
+
+        self._ready.append(lambda: go_on(None))
+
+    def run(self, limit: int = 200_000) -> None:
+        """Lets things happen in random order until every client is done and every pipe is empty."""
+        while self._happen():
+            self.steps += 1
+            assert self.steps < limit, f"no progress: {self.running} clients wait"
+        assert not self.running, f"deadlock: {self.running} clients wait"
+
+    def _happen(self) -> bool:
+        deliverable = [
+            deliver
+            for links in self.links
+            for number, link in enumerate(links)
+            for deliver in self._deliverable(link, number)
+        ]
+        choices = deliverable + self._ready
+        if not choices:
+            return False
+        chosen = self.random.choice(choices)
+        if chosen in self._ready:
+            self._ready.remove(chosen)
+        chosen()
+        return True
+
+    def _deliverable(self, link: Link, shard: int) -> Iterator[Callable[[], None]]:
+        if link.requests:
+            yield lambda: self._serve(link, shard)
+        if link.replies:
+            yield lambda: self._receive(link)
+
+    # -- shards ---------------------------------------------------------------------------------
+
+    def _serve(self, link: Link, shard: int) -> None:
+        request, then = link.requests.popleft()
+        first_ticket = link._tickets
+        [reply] = self.shards[shard].run([request], link)
+        if reply is None:
+            link.waiting[first_ticket] = then
+        else:
+            link.replies.append((reply, then))
+        for other in (links[shard] for links in self.links):
+            for late in other.late:
+                other.replies.append((late.reply, other.waiting.pop(late.ticket)))
+            other.late.clear()
+
+    def _receive(self, link: Link) -> None:
+        reply, then = link.replies.popleft()
+        then(unpack_raw(reply))
+
+    # -- proxies --------------------------------------------------------------------------------
+
+    def _carry_out(self, proxy: int, args: list[bytes], done: Callable[[Any], None]) -> None:
+        command = self.local.find(args)
+        slots = [slot_of(args[position]) for position in command.key_positions(args)]
+        shards = {self.local.slot_table[slot] for slot in slots}
+        if len(shards) == 1:
+            code = wire.pack_code(wire.pack_context(0, wire.RAW), command.id, slots[0])
+            self.links[proxy][shards.pop()].requests.append(([code, *args[1:]], done))
+            return
+        self._numbers += 1
+        call = Call(command, args, 0, self.local.slot_table, len(self.shards))
+        steps = transact(call, (proxy, self._numbers), lock_reads=len(self.links) > 1, counters=self.counters)
+        self._step(proxy, steps, None, done)
+
+    def _step(self, proxy: int, steps: Generator[Any, Any, Any], outcome: Any, done: Callable[[Any], None]) -> None:
+        try:
+            action = steps.send(outcome)
+            while isinstance(action, Release | GiveToken):
+                self._tell(proxy, action)
+                action = next(steps)
+        except StopIteration as stop:
+            done(stop.value)
+            return
+
+        def go_on(value: Any) -> None:
+            self._step(proxy, steps, value, done)
+
+        match action:
+            case Run(parts):
+                self._ask(proxy, {shard: self._batch(requests) for shard, requests in parts.items()}, False, go_on)
+            case Prepare(transaction, keys, whole, exclusive, wait, parts):
+                mode = [exclusive, whole, wait]
+                self._ask(
+                    proxy,
+                    {
+                        shard: [self._internal("prepare", transaction, mode, locks, self._batch(parts.get(shard, [])))]
+                        for shard, locks in keys.items()
+                    },
+                    True,
+                    go_on,
+                )
+            case Commit(transaction, parts):
+                self._ask(
+                    proxy,
+                    {
+                        shard: [self._internal("commit", transaction, self._batch(requests))]
+                        for shard, requests in parts.items()
+                    },
+                    True,
+                    go_on,
+                )
+            case Pause():
+                self._ready.append(lambda: go_on(None))
+            case TakeToken():
+                if self._token_held:
+                    self._token_queue.append(go_on)
+                else:
+                    self._token_held = True
+                    go_on(None)
+
+    def _tell(self, proxy: int, action: Release | GiveToken) -> None:
+        if isinstance(action, Release):
+            for shard in action.shards:
+                request = self._internal("release", action.transaction)
+                self.links[proxy][shard].requests.append((request, lambda value: None))
+        elif self._token_queue:
+            granted = self._token_queue.popleft()
+            self._ready.append(lambda: granted(None))
+        else:
+            self._token_held = False
+
+    def _ask(self, proxy: int, parts: dict[int, list[list[Any]]], nested: bool, go_on: Callable[[Any], None]) -> None:
+        values: dict[int, list[Any]] = {shard: [] for shard in parts}
+        missing = sum(map(len, parts.values()))
+
+        def take(shard: int, value: Any) -> None:
+            nonlocal missing
+            missing -= 1
+            values[shard].append(value)
+            if not missing:
+                go_on({shard: _nested(found[0]) if nested else found for shard, found in values.items()})
+
+        for shard, requests in parts.items():
+            for request in requests:
+                self.links[proxy][shard].requests.append((request, lambda value, shard=shard: take(shard, value)))
+
+    def _batch(self, requests: list[list[Any]]) -> list[list[Any]]:
+        return [
+            [wire.pack_code(wire.pack_context(0, wire.RAW), self.local.find(request).id, 0), *request[1:]]
+            for request in requests
+        ]
+
+    def _internal(self, name: str, *args: Any) -> list[Any]:
+        return [wire.pack_code(wire.pack_context(0, wire.RAW), COMMANDS[name].id, 0), *args]
+
+
+def _nested(answer: Any) -> Any:
+    if isinstance(answer, CommandError) or not isinstance(answer, list):
+        return answer
+    return [unpack_raw(reply) for reply in answer]
