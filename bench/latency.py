@@ -115,8 +115,10 @@ def _sing(port: int, keys: int, pause_s: float) -> None:
     times = []
     with _connection(port) as connection:
         print("asking", flush=True)
-        while not select.select([sys.stdin], [], [], pause_s)[0]:
+        while True:
             times.append(timed_get(connection, keys))
+            if select.select([sys.stdin], [], [], pause_s)[0]:
+                break
     json.dump(times, sys.stdout)
 
 

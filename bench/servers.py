@@ -122,8 +122,8 @@ class Server:
             raise RuntimeError(f"{self.program.name} did not stop on SIGTERM") from None
 
     def kill(self) -> None:
-        """Ends it and all its processes at once."""
-        if self._process is None:
+        """Ends it and all its processes at once, if it still runs."""
+        if self._process is None or self._process.poll() is not None:
             return
         for process in self.processes():
             try:

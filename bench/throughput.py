@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 from bench.contest import Contest, in_turn
@@ -34,12 +35,7 @@ def throughput(contest: Contest) -> Iterator[Reading]:
         with contest.servers() as servers:
             for workload in contest.workloads:
                 for pipeline in workload.pipelines:
-
-                    def measure(
-                        server: Server, workload: Workload = workload, pipeline: int = pipeline
-                    ) -> Run:
-                        return _run(server, workload, pipeline, contest)
-
+                    measure = partial(_run, workload=workload, pipeline=pipeline, contest=contest)
                     runs = in_turn(number, servers, measure)
                     rate, cpu = _figures(workload, pipeline)
                     yield Reading(rate, runs.shardkv.operations_per_s, runs.redis.operations_per_s)

@@ -69,7 +69,7 @@ class Session(asyncio.Protocol):
         """Since when more replies wait for the client than the soft limit allows."""
         self._blocks: deque[Block] = deque()
         self._outstanding = 0
-        self._window = limits.BLOCK_REQUESTS
+        self._window = limits.FIRST_BLOCK_REQUESTS
         self._backlog: deque[list[Any]] = deque()
         self._going_on = False
         self._write_paused = False
@@ -369,13 +369,17 @@ class Session(asyncio.Protocol):
             data = b"".join(ready)
             if data:
                 self._write(data)
-                # Where replies are large, fewer requests go out at once.
-                average = len(data) // len(ready) + 1
-                self._window = max(1, min(limits.BLOCK_REQUESTS, limits.SESSION_REPLY_BYTES // average))
+                if self._window != limits.BLOCK_REQUESTS or len(data) > limits.BLOCK_REPLY_BYTES:
+                    self._fit_window(len(data) // len(ready) + 1)
             if self._backlog or self.closing:
                 self._go_on()
         if self._turn is not None:
             self._look_at_turn()
+
+    def _fit_window(self, average_bytes: int) -> None:
+        """Lets more requests out at once, or, where replies are large, fewer."""
+        wanted = min(limits.BLOCK_REQUESTS, limits.BLOCK_REPLY_BYTES // average_bytes)
+        self._window = max(1, min(wanted, self._window * 2))
 
     def _write(self, data: bytes) -> None:
         if not self.transport.is_closing():

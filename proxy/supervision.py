@@ -63,7 +63,7 @@ class Supervision:
     # -- questions ------------------------------------------------------------------------------
 
     def ask(self, to: str, topic: str, body: Any = None) -> asyncio.Future[list[tuple[str, int, Any]]]:
-        """Asks all processes of a kind; the future gives (kind, number, answer) of each that answers in time."""
+        """Asks all processes of a kind; the future gives (kind, number, answer) of who answers in time."""
         number = next(self._numbers)
         future = self._asked[number] = self.proxy.loop.create_future()
         self._send(control.Ask(number, to, topic, body))

@@ -84,6 +84,17 @@ def invalid_expire(name: str) -> bytes:
     return b"ERR invalid expire time in '%b' command" % name.encode()
 
 
+# -- lists ------------------------------------------------------------------------------------
+
+NOT_A_COUNT = b"ERR value is out of range, must be positive"
+NOT_A_LONG = b"ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807"
+ZERO_RANK = (
+    b"ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... or use negative to "
+    b"start from the end of the list"
+)
+NEGATIVE_COUNT = b"ERR COUNT can't be negative"
+NEGATIVE_MAXLEN = b"ERR MAXLEN can't be negative"
+
 # -- the request protocol ---------------------------------------------------------------------
 
 TOO_BIG_COUNT = b"ERR Protocol error: too big mbulk count string"

@@ -33,11 +33,14 @@ MAX_PATTERN_BYTES = 2048
 
 # -- one session ------------------------------------------------------------------------------
 
-BLOCK_REQUESTS = 512
+BLOCK_REQUESTS = 128
 """At most so many requests of one session are under way at once; the rest of its pipeline waits."""
 
-SESSION_REPLY_BYTES = 4 * 1024 * 1024
-"""A session's replies under way are kept near this: with large replies fewer requests go out at once."""
+FIRST_BLOCK_REQUESTS = 32
+"""What a new session begins with. It doubles as long as the replies are small."""
+
+BLOCK_REPLY_BYTES = 1024 * 1024
+"""What the replies under way of one session should come to: with large replies fewer requests go out at once."""
 
 # -- all sessions -----------------------------------------------------------------------------
 

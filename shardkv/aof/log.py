@@ -347,6 +347,8 @@ class AppendLog:
                 self._last = previous.checksum
         if self._last is not None:
             self._sealed.append(link(self._last))
+        # The rewrite before has settled its own previous increment, even if it was abandoned.
+        assert self._files[0] is None
         self._files = (previous, increment)
         self._file = increment
         return True

@@ -97,8 +97,10 @@ def _go_on_after(
     increment = BatchFile.create(disk, folder, *manifest.next_name(INCREMENT), INCREMENT)
     manifest = manifest.without(loaded.dropped)
     after = last_checksum(manifest, loaded.ends)
-    batches = [] if after is None else [link(after)]
-    increment.append([*batches, (b"", torn.records)])
+    if after is not None:
+        increment.append([link(after)])
+    if torn.records:
+        increment.append([(b"", torn.records)])
     increment.sync()
     disk.sync_folder(folder)
     entry = next(e for e in manifest.entries if e.name == torn.name)

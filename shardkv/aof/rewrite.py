@@ -77,19 +77,24 @@ class Rewrite:
     @property
     def takes_more(self) -> bool:
         """Whether to go on with `write`; if not, the disk has to catch up first."""
-        return self.stage is Stage.WALKING and self.backlog_bytes < limits.REWRITE_BACKLOG_BYTES
+        if self._abandoned or self.stage is not Stage.WALKING:
+            return False
+        return self.backlog_bytes < limits.REWRITE_BACKLOG_BYTES
 
     def start(self) -> bool:
         """Takes the cut: what was committed until now is for the base, what follows for the new increment.
 
-        False if the rewrite is not ready, or if what is pending cannot be committed; then try again later.
+        False if the rewrite is not ready or abandoned, or if what is pending cannot be committed; then try again
+        later.
         """
         increment = self._increment
-        if self.stage is not Stage.READY or increment is None or not self._log.switch_to(increment):
+        if self._abandoned or self.stage is not Stage.READY or increment is None:
+            return False
+        if not self._log.switch_to(increment):
             return False
         self._started = True
         self.stage = Stage.WALKING
-        self._run(self._settle)
+        self._run(self._settle, even_if_abandoned=True)
         return True
 
     def write(self, records: bytes) -> None:
@@ -110,11 +115,11 @@ class Rewrite:
 
     # -- steps, in the background thread ------------------------------------------------------
 
-    def _run(self, step: Callable[[], None]) -> None:
-        self._log.background.run(partial(self._do, step))
+    def _run(self, step: Callable[[], None], *, even_if_abandoned: bool = False) -> None:
+        self._log.background.run(partial(self._do, step, even_if_abandoned))
 
-    def _do(self, step: Callable[[], None]) -> None:
-        if self._abandoned or self.stage is Stage.FAILED:
+    def _do(self, step: Callable[[], None], even_if_abandoned: bool) -> None:
+        if self.stage is Stage.FAILED or (self._abandoned and not even_if_abandoned):
             return
         try:
             if self._log.fsync_error is not None:

@@ -28,7 +28,7 @@ _LINE_FEED: Final = ord("\n")
 _NUL: Final = 0
 
 _SLICE_BYTES: Final = 8 * 1024
-"""Longer chunks go to hiredis in slices: after each KiB that it has read it moves all the rest to the front."""
+"""Longer chunks go to hiredis in slices: after each KiB that it has read it moves the whole rest."""
 
 _LAST_REQUEST_BYTES: Final = 32 * 1024
 """How far from a chunk's end the start of its last, incomplete request is searched."""
@@ -38,7 +38,11 @@ _OTHER_TYPES: Final = b"+(=~|>%"
 
 _NOT_ENOUGH: Final = object()
 
-_large_count = re.compile(rb"\*\d{%d}" % len(str(limits.MAX_ARGUMENTS))).search
+_large_count = re.compile(rb"\*\d{6}").search
+
+# The strict parser does not look at each byte of an argument, and so is faster with long ones. This looks for one
+# of at least 1000 bytes in the first request of a chunk.
+_large_argument = re.compile(rb"\*\d+\r\n(?:\$\d{1,3}\r\n[^\r]*\r\n)*+\$\d{4}").match
 
 
 def is_http(name: bytes) -> bool:
@@ -78,44 +82,46 @@ class _PlainParser:
             or 62 in chunk
             or 37 in chunk
         )
-        # hiredis reserves memory for as many elements as are announced. The most common chunk, a single
-        # request of less than ten arguments, needs no search.
+        # hiredis reserves memory for as many elements as are announced; 100,000 fit into no chunk that comes
+        # from a socket. A single request of less than ten arguments, the most common chunk, needs no search.
         if other_types:
-            if _large_count(_arrays_as_stars(chunk)):
+            if _large_argument(chunk) or _large_count(_arrays_as_stars(chunk)):
                 return None
-        elif (chunk[2] != _CARRIAGE_RETURN or _STAR in chunk[1:]) and _large_count(chunk):
+        elif (chunk[2] != _CARRIAGE_RETURN or chunk.find(b"*", 1) > 0) and _large_count(chunk):
             return None
         try:
-            requests = self._read(chunk)
+            if len(chunk) <= _SLICE_BYTES:
+                self._feed(chunk)
+                requests = [self._gets()]
+                if self._has_data():
+                    self._read_to_end(requests)
+                elif not other_types:
+                    return requests if b"".join(requests[0]) else None
+            else:
+                requests = self._read_slices(chunk)
+            # Joining raises TypeError for anything but bytes, and gives nothing for an empty request.
+            contents = list(map(b"".join, requests))
         except Exception:  # Whatever it is that hiredis does not like, the strict parser decides about it.
             self._renew()
             return None
-        if other_types and _other_types_outside(chunk, requests):
+        if not all(contents) or (other_types and _other_types_outside(contents, chunk)):
             return None
         return requests
 
-    def _read(self, chunk: bytes) -> list[list[bytes]]:
-        """Raises some exception unless hiredis finds a sequence of whole requests in `chunk`, none of them
-        empty, with nothing but bytes for arguments."""
-        requests: list[Any]
-        if len(chunk) <= _SLICE_BYTES:
-            self._feed(chunk)
-            requests = [self._gets()]
-            if not self._has_data():
-                # Joining raises TypeError for anything but bytes, and gives nothing for an empty request.
-                if not b"".join(requests[0]):
-                    raise ValueError
-                return requests
-        else:
-            requests = []
-            for start in range(0, len(chunk), _SLICE_BYTES):
-                self._feed(chunk[start : start + _SLICE_BYTES])
-                requests += iter(self._gets, _NOT_ENOUGH)
+    def _read_slices(self, chunk: bytes) -> list[Any]:
+        requests: list[Any] = []
+        for start in range(0, len(chunk), _SLICE_BYTES):
+            self._feed(chunk[start : start + _SLICE_BYTES])
+            requests += iter(self._gets, _NOT_ENOUGH)
+        self._read_to_end(requests)
+        return requests
+
+    def _read_to_end(self, requests: list[Any]) -> None:
+        """Adds what hiredis has still to return. Raises an exception if the last request is incomplete."""
         self._feed(self._encoded_end)
         requests += iter(self._gets, _NOT_ENOUGH)
-        if requests.pop() != self._end or not all(map(b"".join, requests)):
+        if requests.pop() != self._end:
             raise ValueError
-        return requests
 
 
 def _arrays_as_stars(chunk: bytes) -> bytes:
@@ -123,12 +129,11 @@ def _arrays_as_stars(chunk: bytes) -> bytes:
     return chunk.replace(b">", b"*").replace(b"~", b"*").replace(b"|", b"*")
 
 
-def _other_types_outside(chunk: bytes, requests: list[list[bytes]]) -> bool:
-    """Whether the sign of another type stands in `chunk` anywhere but in the arguments of its `requests`."""
-    arguments = b"".join(map(b"".join, requests))
-    in_chunk = len(chunk) - len(chunk.translate(None, _OTHER_TYPES))
-    in_arguments = len(arguments) - len(arguments.translate(None, _OTHER_TYPES))
-    return in_chunk != in_arguments
+def _other_types_outside(contents: list[bytes], chunk: bytes) -> bool:
+    """Whether the sign of another type stands in `chunk` anywhere but in the `contents` of its requests."""
+    content = b"".join(contents)
+    outside = len(chunk) - len(content)
+    return len(chunk.translate(None, _OTHER_TYPES)) - len(content.translate(None, _OTHER_TYPES)) != outside
 
 
 _plain_parser = _PlainParser()
@@ -142,17 +147,17 @@ class RequestReader:
     """Reads the requests of one client.
 
     `max_bulk_bytes` bounds one argument (the setting proto-max-bulk-len), `query_buffer_bytes` what is held
-    of an incomplete request (client-query-buffer-limit). Both may change at any time, for what is read then.
+    of an incomplete request (client-query-buffer-limit). Both may change at any time.
     """
 
     def __init__(self, max_bulk_bytes: int = 512 * 1024**2, query_buffer_bytes: int = 1024**3) -> None:
-        self.max_bulk_bytes = max_bulk_bytes
         self.query_buffer_bytes = query_buffer_bytes
         self.error: ProtocolError | None = None
         """Set once the stream is broken; with an empty text the connection is to be closed silently."""
         self.deferred = False
         """Whether the next request is too large for a client that has not authenticated, while one of those
         just returned may change that. Once they were carried out, feed(b"") decides."""
+        self._max_bulk_bytes = max_bulk_bytes
         self._restricted = False
         self._forget()
         self._settle()
@@ -168,8 +173,19 @@ class RequestReader:
         self._held = bytearray()
 
     def _settle(self) -> None:
-        """Decides whether the next chunk may go to the plain parser as a whole."""
-        self._plain = not (self._buffered_bytes or self._restricted or self.error)
+        """Decides up to what size the next chunk goes to the plain parser at once."""
+        unusual = self._buffered_bytes or self._restricted or self.error
+        self._plain_bytes = 0 if unusual else min(_SLICE_BYTES, self._max_bulk_bytes)
+
+    @property
+    def max_bulk_bytes(self) -> int:
+        """The length of the longest argument; for the headers read from now on."""
+        return self._max_bulk_bytes
+
+    @max_bulk_bytes.setter
+    def max_bulk_bytes(self, max_bulk_bytes: int) -> None:
+        self._max_bulk_bytes = max_bulk_bytes
+        self._settle()
 
     @property
     def restricted(self) -> bool:
@@ -193,12 +209,7 @@ class RequestReader:
 
         Sets `error` if the bytes break the protocol; from then on it returns nothing.
         """
-        if (
-            self._plain
-            and 2 < len(data) <= self.max_bulk_bytes
-            and data[0] == _STAR
-            and data[-1] == _LINE_FEED
-        ):
+        if 2 < len(data) <= self._plain_bytes and data[0] == _STAR and data[-1] == _LINE_FEED:
             requests = _plain_parser.parse(data)
             if requests is not None:
                 return requests
@@ -228,10 +239,11 @@ class RequestReader:
     def _read_plain(self, data: bytes, requests: list[list[bytes]]) -> bytes:
         """Has the plain parser read what it can, from a request's start on. Returns what is left to read,
         most often a request that the next chunk will complete."""
-        if self._restricted or data[:1] != b"*" or len(data) > self.max_bulk_bytes:
+        if self._restricted or data[:1] != b"*" or len(data) > self._max_bulk_bytes or _large_argument(data):
             return data
         last_request = data.rfind(b"\r\n*", -_LAST_REQUEST_BYTES) + 2
-        for end in (len(data), last_request):
+        is_tried = len(data) <= self._plain_bytes
+        for end in (last_request,) if is_tried else (len(data), last_request):
             if end > 2 and data[end - 1] == _LINE_FEED:
                 plain = _plain_parser.parse(data[:end])
                 if plain is not None:
@@ -285,8 +297,7 @@ class RequestReader:
         """Reads the open request, or the next one, from `start` on, and adds it to `requests` if it is
         complete and not empty. Returns where it ends in `data`. Raises ProtocolError."""
         position = start
-        arguments = self._arguments
-        if not self._missing and not arguments:
+        if not self._missing and not self._arguments:
             if data[start] != _STAR:
                 return self._read_inline(data, start, requests)
             line = _line(data, start, b"\r", errors.TOO_BIG_COUNT)
@@ -294,26 +305,35 @@ class RequestReader:
                 return self._hold(data, start, start)
             self._missing = self._argument_count(line)
             position += len(line) + 2
-        while self._missing:
-            length = self._bulk_bytes
+        position = self._read_arguments(data, position)
+        if self._missing:
+            return self._hold(data, start, position)
+        if self._arguments:
+            requests.append(self._arguments)
+            self._arguments = []
+        self._buffered_bytes = 0
+        return position
+
+    def _read_arguments(self, data: bytes, position: int) -> int:
+        """Reads what there is of the missing arguments; returns where the first incomplete line or argument
+        begins, or the request ends. Raises ProtocolError."""
+        missing, length = self._missing, self._bulk_bytes
+        while missing:
             if length < 0:
                 line = _line(data, position, b"\r", errors.TOO_BIG_BULK_LENGTH)
                 if line is None or position + len(line) + 2 > len(data):
-                    return self._hold(data, start, position)
-                length = self._bulk_bytes = self._argument_bytes(line)
+                    break
+                length = self._argument_bytes(line)
                 position += len(line) + 2
             end = position + length
             # As in Redis, the two bytes after an argument may be any, and so may the one after a header's \r.
             if end + 2 > len(data):
-                return self._hold(data, start, position)
-            arguments.append(data[position:end])
+                break
+            self._arguments.append(data[position:end])
             position = end + 2
-            self._bulk_bytes = -1
-            self._missing -= 1
-        if arguments:
-            requests.append(arguments)
-            self._arguments = []
-        self._buffered_bytes = 0
+            length = -1
+            missing -= 1
+        self._missing, self._bulk_bytes = missing, length
         return position
 
     def _argument_count(self, line: bytes) -> int:
@@ -326,7 +346,7 @@ class RequestReader:
     def _argument_bytes(self, line: bytes) -> int:
         """Takes an argument's header line."""
         length = _argument_bytes(line)
-        if length > self.max_bulk_bytes:
+        if length > self._max_bulk_bytes:
             raise ProtocolError(errors.INVALID_BULK_LENGTH)
         if self._restricted and length > limits.UNAUTHENTICATED_BULK_BYTES:
             raise _UnauthenticatedError(errors.UNAUTHENTICATED_BULK_LENGTH)

@@ -38,9 +38,9 @@ _KEYS_PER_ENTRY = 4
 class HashTable(Generic[V]):
     """Values by their keys, in pieces.
 
-    Whoever reads looks into `pieces[hash(key) >> shift]`. (Python's hashes are signed: those of the upper half count
-    from the directory's end, and so the entries are in the order of the hashes taken as unsigned.) Whoever writes
-    changes what `piece_to_change` gives, keeps `count`, and calls `added` or `removed` after it.
+    Whoever reads looks into `pieces[hash(key) >> shift]`. (Python's hashes are signed. Those below 0 count from the
+    end of the directory, and so the entries are in the order of the hashes taken as unsigned.) Whoever writes changes
+    what `piece_to_change` gives, and calls `added` or `removed` after it.
     """
 
     __slots__ = ("_depths", "_most", "_shared", "count", "pieces", "shift")
@@ -56,7 +56,7 @@ class HashTable(Generic[V]):
         self._most = PIECE_KEYS
         """No piece has more keys."""
         self._shared: set[int] | None = None
-        """The ids of pieces that a copy of this table has as well."""
+        """The ids of the pieces that a copy of this table has as well."""
 
     def __len__(self) -> int:
         return self.count
@@ -64,25 +64,24 @@ class HashTable(Generic[V]):
     def __iter__(self) -> Iterator[bytes]:
         return chain.from_iterable(self.distinct_pieces())
 
-    def __contains__(self, key: bytes) -> bool:
+    def __contains__(self, key: object) -> bool:
         return key in self.pieces[hash(key) >> self.shift]
 
     def distinct_pieces(self) -> list[dict[bytes, V]]:
-        """Every piece once."""
-        if len(self.pieces) == 1:
-            return self.pieces
-        last = self.pieces[-1]
-        return [piece for piece, before in zip(self.pieces, [last, *self.pieces], strict=False) if piece is not before]
+        """Every piece once, in the order of the hashes."""
+        befores = [None, *self.pieces]
+        return [piece for piece, before in zip(self.pieces, befores, strict=False) if piece is not before]
 
     # -- changing -------------------------------------------------------------------------------
 
     def piece_to_change(self, key: bytes) -> dict[bytes, V]:
-        """The piece that a key is or would be in, not shared with any copy."""
+        """The piece that a key is in or belongs in, not shared with any copy of the table."""
         piece = self.pieces[hash(key) >> self.shift]
         if self._shared and id(piece) in self._shared:
-            start, span = self._entries(key)
+            self._shared.remove(id(piece))
             piece = piece.copy()
-            self._place(piece, start, span, self._depths[start])
+            start, span = self._entries(key)
+            self.pieces[start : start + span] = [piece] * span
         return piece
 
     def added(self, key: bytes, piece: dict[bytes, V]) -> None:
@@ -98,20 +97,18 @@ class HashTable(Generic[V]):
             self._join(key)
 
     def _entries(self, key: bytes) -> tuple[int, int]:
-        """The first entry of a key's piece, and their number."""
+        """The first entry of a key's piece, and how many it has."""
         index = (hash(key) >> self.shift) % len(self.pieces)
         span = 1 << (_HASH_BITS - self.shift - self._depths[index])
         return index & -span, span
 
-    def _place(self, piece: dict[bytes, V], start: int, span: int, depth: int) -> None:
-        """Puts a piece, cut by so many bits, into entries that have held another."""
-        if self._shared:
-            self._shared.discard(id(self.pieces[start]))
+    def _place(self, piece: dict[bytes, V], depth: int, start: int, span: int) -> None:
+        """Puts a new piece, cut by so many bits, into entries."""
         self.pieces[start : start + span] = [piece] * span
         self._depths[start : start + span] = bytes((depth,)) * span
 
     def _cut(self, key: bytes) -> None:
-        """Cuts a key's piece in two."""
+        """Cuts in two the piece a key was added to."""
         start, span = self._entries(key)
         if span == 1:
             if len(self.pieces) * _KEYS_PER_ENTRY > self.count:
@@ -119,39 +116,39 @@ class HashTable(Generic[V]):
                 return
             self._double()
             start, span = start * 2, 2
-        piece, depth, half = self.pieces[start], self._depths[start] + 1, span // 2
+        piece, depth = self.pieces[start], self._depths[start] + 1
+        bit = _HASH_BITS - depth
         low: dict[bytes, V] = {}
         high: dict[bytes, V] = {}
-        bit = _HASH_BITS - depth
         for each, value in piece.items():
             if hash(each) >> bit & 1:
                 high[each] = value
             else:
                 low[each] = value
-        self._place(low, start, half, depth)
-        self._place(high, start + half, half, depth)
+        self._place(low, depth, start, span // 2)
+        self._place(high, depth, start + span // 2, span // 2)
         if not (low and high):
             self._cut(key)
 
     def _double(self) -> None:
-        entries = 2 * len(self.pieces)
-        pieces: list[dict[bytes, V]] = self.pieces * 2
-        depths = bytearray(entries)
+        """Doubles the directory."""
+        pieces, depths = self.pieces * 2, self._depths * 2
         pieces[::2] = pieces[1::2] = self.pieces
         depths[::2] = depths[1::2] = self._depths
         self.pieces, self._depths = pieces, depths
         self.shift -= 1
 
     def _join(self, key: bytes) -> None:
-        """Joins a key's piece with its other half, and so on, as long as there are few keys in both."""
+        """Joins a key's piece with its other half as long as there are few keys in both."""
         while self.shift < _HASH_BITS:
             start, span = self._entries(key)
             depth, other = self._depths[start], start ^ span
             mine, its = self.pieces[start], self.pieces[other]
             if self._depths[other] != depth or len(mine) + len(its) > 2 * _FEW_KEYS:
                 return
-            self._place(its, other, span, depth)
-            self._place(mine | its, start & other, 2 * span, depth - 1)
+            if self._shared:
+                self._shared -= {id(mine), id(its)}
+            self._place(mine | its, depth - 1, start & other, 2 * span)
             while _HASH_BITS - self.shift not in self._depths:
                 self.pieces, self._depths = self.pieces[::2], self._depths[::2]
                 self.shift += 1
@@ -159,15 +156,15 @@ class HashTable(Generic[V]):
     # -- what a dict lacks ------------------------------------------------------------------------
 
     def draw(self) -> bytes:
-        """A key at random, each as likely as any other; the table must not be empty."""
+        """A key at random, each as likely as any other. The table must not be empty."""
         pieces, most = self.pieces, self._most
         entries = len(pieces)
         if entries == 1:
             [piece] = pieces
             return next(islice(piece, int(random() * len(piece)), None))  # noqa: S311
         while True:
-            # Every place in every entry is as likely; those that are empty, and further entries of one piece, do
-            # not count.
+            # Each of `most` places in each entry is as likely, and those without a key are drawn in vain. Of several
+            # entries that hold the same piece only the first counts.
             place = random() * entries  # noqa: S311
             index = int(place)
             offset = int((place - index) * most)
@@ -176,29 +173,27 @@ class HashTable(Generic[V]):
                 return next(islice(piece, offset, None))
 
     def scan(self, place: int, count: int) -> tuple[list[dict[bytes, V]], int]:
-        """The next pieces, with at least `count` keys, and the place after them: 0 after the last.
+        """The next pieces, with at least `count` keys in sum, and the place after them: 0 after the last.
 
-        place   0 at first, then what was returned. A key that is there throughout a scan is in one of its pieces at
-                least, whatever happens to the others.
+        place   0 at first, then what was returned. A key that is in the table throughout a scan is in one of its
+                pieces at least, whatever else comes and goes.
         """
-        depth_bits = _HASH_BITS - self.shift
-        pieces = []
-        found = 0
-        while place < 1 << _PLACE_BITS:
-            index = place >> (_PLACE_BITS - depth_bits)
+        pieces: list[dict[bytes, V]] = []
+        end = 1 << _PLACE_BITS
+        entry_bits = self.shift - (_HASH_BITS - _PLACE_BITS)
+        while place < end and count > 0:
+            index = place >> entry_bits
             piece = self.pieces[index]
             pieces.append(piece)
-            found += len(piece)
-            rest_bits = _PLACE_BITS - self._depths[index]
-            place = (place >> rest_bits) + 1 << rest_bits
-            if found >= count:
-                break
-        return pieces, place % (1 << _PLACE_BITS)
+            count -= len(piece)
+            piece_bits = _PLACE_BITS - self._depths[index]
+            place = (place >> piece_bits) + 1 << piece_bits
+        return pieces, place if place < end else 0
 
     def copy(self) -> Self:
         """A table of its own with the same keys and values.
 
-        Pieces are shared by both tables until one of them changes them.
+        Large tables share their pieces until one of them is to change a piece.
         """
         other = type(self)()
         other.shift, other.count, other._most = self.shift, self.count, self._most

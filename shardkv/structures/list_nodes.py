@@ -1,11 +1,11 @@
 """The inner part of a long list: nodes of some hundred elements, each packed into one piece of memory.
 
-A node is MessagePack; where elements are large, and packing them would gain nothing but cost copies, it is a tuple. Either
-way a node is never changed but replaced, so that copies of a list share them.
+A node is MessagePack; where elements are large, and packing them would gain nothing but cost copies, it is a
+tuple. Either way a node is never changed but replaced, so that copies of a list share them.
 
-Each node's place is kept as a number that does not change when elements come and go at the ends: the first node's may be
-negative. A position is therefore found by one binary search, and only what changes the length of a node somewhere inside
-has to move the places on its shorter side.
+Each node's place is kept as a number that does not change when elements come and go at the ends: the first
+node's may be negative. A position is therefore found by one binary search, and only what changes the length
+of a node somewhere inside has to move the places on its shorter side.
 """
 
 from __future__ import annotations
@@ -28,8 +28,12 @@ def _packed(elements: list[bytes]) -> Node:
     return tuple(elements) if sum(map(len, elements)) > LIST_NODE_BYTES else _encode(elements)
 
 
+def _unpacked(node: Node) -> list[bytes]:
+    return list(node) if isinstance(node, tuple) else _decode(node)
+
+
 class ListNodes:
-    """Some nodes side by side, none of them empty. Positions count elements from the first."""
+    """Some nodes side by side, none of them empty. Positions count elements, from the first one's 0."""
 
     __slots__ = ("_nodes", "_opened", "_opened_node", "_places")
 
@@ -46,13 +50,8 @@ class ListNodes:
         return self._places[-1] - self._places[0]
 
     def __iter__(self) -> Iterator[list[bytes]]:
-        """The elements, a node at a time, as lists of the caller's own."""
-        for node in self._nodes:
-            yield list(node) if node.__class__ is tuple else _decode(node)
-
-    def __reversed__(self) -> Iterator[list[bytes]]:
-        for node in reversed(self._nodes):
-            yield list(node) if node.__class__ is tuple else _decode(node)
+        """The elements, a node at a time."""
+        return map(_unpacked, self._nodes)
 
     def copy(self) -> ListNodes:
         """The same elements, to be changed independently."""
@@ -74,27 +73,27 @@ class ListNodes:
         self._places.append(self._places[-1] + len(elements))
 
     def pop_first(self) -> list[bytes]:
-        """Takes the first node out; returns its elements, as a list of the caller's own."""
+        """Takes the first node out; returns its elements."""
         del self._places[0]
-        return self._owned(self._nodes.pop(0))
+        return _unpacked(self._nodes.pop(0))
 
     def pop_last(self) -> list[bytes]:
-        """Takes the last node out; returns its elements, as a list of the caller's own."""
-        self._places.pop()
-        return self._owned(self._nodes.pop())
+        """Takes the last node out; returns its elements."""
+        del self._places[-1]
+        return _unpacked(self._nodes.pop())
 
-    def cut_first(self, count: int) -> list[bytes]:
-        """Drops so many elements, all or fewer, in front. Returns what is left of the last node it has touched, which
-        is taken out."""
+    def drop_first(self, count: int) -> list[bytes]:
+        """Drops fewer elements than there are, in front. Where that ends inside a node, takes the node out
+        and returns what is left of it."""
         number, offset = self._find(count)
         rest = self._elements(number)[offset:] if offset else []
         number += offset > 0
         del self._nodes[:number], self._places[:number]
         return rest
 
-    def cut_last(self, count: int) -> list[bytes]:
-        """Drops so many elements, all or fewer, behind. Returns what is left of the first node it has touched, which
-        is taken out."""
+    def drop_last(self, count: int) -> list[bytes]:
+        """Drops fewer elements than there are, behind. Where that ends inside a node, takes the node out and
+        returns what is left of it."""
         number, offset = self._find(len(self) - count)
         rest = self._elements(number)[:offset] if offset else []
         del self._nodes[number:], self._places[number + 1 :]
@@ -108,22 +107,19 @@ class ListNodes:
         return self._elements(number)[offset]
 
     def set(self, position: int, element: bytes) -> None:
-        """Puts another element in the place of the one at a position that there is."""
+        """Puts an element in the place of another, at a position that there is."""
         number, offset = self._find(position)
         elements = self._elements(number)
         elements[offset] = element
         self._put(number, elements)
 
     def between(self, start: int, stop: int) -> list[bytes]:
-        """The elements from `start` up to, without, `stop`; both within the nodes."""
+        """The elements from `start`, which there is, up to `stop`, which is not among them."""
         number, offset = self._find(start)
         found = self._elements(number)[offset : offset + stop - start]
-        missing = stop - start - len(found)
-        while missing > 0:
+        while len(found) < stop - start:
             number += 1
-            elements = self._elements(number)
-            found += elements if len(elements) <= missing else elements[:missing]
-            missing -= len(elements)
+            found += self._elements(number)[: stop - start - len(found)]
         return found
 
     def _find(self, position: int) -> tuple[int, int]:
@@ -133,13 +129,49 @@ class ListNodes:
         number = bisect_right(places, place) - 1
         return number, place - places[number]
 
+    def _elements(self, number: int) -> list[bytes]:
+        """The elements of a node: not to be changed, unless they are put back."""
+        node = self._nodes[number]
+        if node is not self._opened_node:
+            self._opened = _unpacked(node)
+            self._opened_node = node
+        return self._opened
+
     # -- content --------------------------------------------------------------------------------
 
-    def holding(self, element: bytes, *, backwards: bool, reach: int) -> Iterator[tuple[int, int, list[bytes]]]:
-        """The nodes that hold an element, among those of the first `reach` positions (or last, if backwards).
+    def holding(self, element: bytes, reach: int, *, backwards: bool) -> Iterator[tuple[int, list[bytes]]]:
+        """The elements of nodes that hold one, with the position of the first; not to be changed. Forwards
+        from the first node, or backwards from the last; only of nodes that hold some of the `reach` first
+        elements this way."""
+        for number in self._numbers_holding(element, reach, backwards=backwards):
+            yield self._places[number] - self._places[0], self._elements(number)
 
-        Each comes as its number, its first position and its elements, a list that must not be changed.
-        """
+    def insert(self, pivot: bytes, element: bytes, *, after: bool) -> bool:
+        """Puts an element before or after the first `pivot`; whether there was one."""
+        number = next(self._numbers_holding(pivot, len(self), backwards=False), None)
+        if number is None:
+            return False
+        elements = self._elements(number)
+        elements.insert(elements.index(pivot) + after, element)
+        self._put(number, elements)
+        return True
+
+    def remove(self, element: bytes, most: int, *, backwards: bool) -> int:
+        """Takes out an element, `most` times at most, the first ones or the last ones; returns how often."""
+        removed = 0
+        contents = {}
+        for number in self._numbers_holding(element, len(self), backwards=backwards):
+            contents[number] = elements = self._elements(number).copy()
+            removed += remove(elements, element, most - removed, backwards=backwards)
+            if removed == most:
+                break
+        if len(contents) == 1:
+            self._put(number, elements)
+        elif contents:
+            self._put_all(contents)
+        return removed
+
+    def _numbers_holding(self, element: bytes, reach: int, *, backwards: bool) -> Iterator[int]:
         nodes, places = self._nodes, self._places
         pattern = _encode(element)
         count = len(nodes)
@@ -147,40 +179,75 @@ class ListNodes:
             if (places[-1] - places[number + 1] if backwards else places[number] - places[0]) >= reach:
                 return
             node = nodes[number]
-            # In packed form the bytes may also turn up where no element begins.
-            if (element if node.__class__ is tuple else pattern) in node:  # type: ignore[operator]
-                elements = self._elements(number)
-                if element in elements:
-                    yield number, places[number] - places[0], elements
+            if isinstance(node, tuple):
+                if element in node:
+                    yield number
+            # In a packed node the pattern may also turn up where no element begins.
+            elif pattern in node and element in self._elements(number):
+                yield number
 
-    def replace(self, contents: dict[int, list[bytes]]) -> None:
-        """Gives nodes other elements, or none; takes them by their number."""
-        if len(contents) == 1:
-            [(number, elements)] = contents.items()
-            self._put(number, elements)
-            return
+    def _put(self, number: int, elements: list[bytes]) -> None:
+        """Gives a node other elements, or none."""
+        nodes, places = self._nodes, self._places
+        grown = len(elements) - (places[number + 1] - places[number])
+        if grown and number < len(nodes) // 2:
+            places[: number + 1] = [place - grown for place in places[: number + 1]]
+        elif grown:
+            places[number + 1 :] = [place + grown for place in places[number + 1 :]]
+        pieces = _pieces(elements)
+        nodes[number : number + 1] = map(_packed, pieces)
+        places[number : number + 2] = accumulate(map(len, pieces), initial=places[number])
+        if len(pieces) == 1:
+            self._opened_node, self._opened = nodes[number], elements
+            if grown < 0 and number:
+                self._join(number)
+
+    def _join(self, number: int) -> None:
+        """Joins a node with the one before it, if both are short."""
+        nodes, places = self._nodes, self._places
+        if places[number + 1] - places[number - 1] <= LIST_NODE_ELEMENTS // 2:
+            nodes[number - 1 : number + 1] = [_packed(self._elements(number - 1) + self._elements(number))]
+            del places[number]
+
+    def _put_all(self, contents: dict[int, list[bytes]]) -> None:
+        """Gives many nodes fewer elements than they have, or none; takes these by the nodes' numbers."""
         nodes: list[Node] = []
         lengths: list[int] = []
         for number, node in enumerate(self._nodes):
-            if number not in contents:
+            elements = contents.get(number)
+            if elements is None:
                 nodes.append(node)
                 lengths.append(self._places[number + 1] - self._places[number])
+            elif not elements:
                 continue
-            elements = contents[number]
-            if lengths and lengths[-1] + len(elements) <= LIST_NODE_ELEMENTS:
-                lengths.pop()
-                elements = self._owned(nodes.pop()) + elements
-            if elements:
+            elif lengths and lengths[-1] + len(elements) <= LIST_NODE_ELEMENTS // 2:
+                nodes[-1] = _packed(_unpacked(nodes[-1]) + elements)
+                lengths[-1] += len(elements)
+            else:
                 nodes.append(_packed(elements))
                 lengths.append(len(elements))
         self._nodes = nodes
-        self._places = list(accumulate(lengths, initial=self._places[0]))
+        self._places = list(accumulate(lengths, initial=0))
 
-    def _put(self, number: int, elements: list[bytes]) -> None:
-        """Gives one node other elements, or none."""
-        places = self._places
-        grown = len(elements) - (places[number + 1] - places[number])
-        if grown > 0 and len(elements) > 2 * LIST_NODE_ELEMENTS:
-            self._split(number, elements)
-            elements = elements[:LIST_NODE_ELEMENTS]
-        if 
+
+def _pieces(elements: list[bytes]) -> list[list[bytes]]:
+    """The elements as the nodes that they are enough for: none, one or two."""
+    if len(elements) > 2 * LIST_NODE_ELEMENTS:
+        return [elements[:LIST_NODE_ELEMENTS], elements[LIST_NODE_ELEMENTS:]]
+    return [elements] if elements else []
+
+
+def remove(elements: list[bytes], element: bytes, most: int, *, backwards: bool) -> int:
+    """As `ListNodes.remove`, of a plain list."""
+    found = elements.count(element)
+    if found <= most:
+        if found:
+            elements[:] = [other for other in elements if other != element]
+        return found
+    if backwards:
+        elements.reverse()
+    for _ in range(most):
+        elements.remove(element)
+    if backwards:
+        elements.reverse()
+    return most

@@ -1,7 +1,7 @@
 """How large a listpack of Redis would be: what OBJECT ENCODING of a list depends on.
 
-We keep no listpacks. The format is described in https://github.com/antirez/listpack/blob/master/listpack.md, the
-bounds in redis.conf at list-max-listpack-size.
+We keep no listpacks. The format is described in https://github.com/antirez/listpack/blob/master/listpack.md,
+the bounds in redis.conf at list-max-listpack-size.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class Limit(NamedTuple):
 
     size: int
     """In bytes."""
-    count: int
+    length: int
     half_size: int
-    """A quicklist that has shrunk to this, in bytes, and to `half_count` becomes a listpack again."""
-    half_count: int
+    """A quicklist that has shrunk to this, in bytes, and to `half_length` becomes a listpack again."""
+    half_length: int
 
 
 @cache
@@ -38,12 +38,12 @@ def limit(setting: int) -> Limit:
     if setting < 0:
         size = _BYTE_LIMITS[min(-setting, len(_BYTE_LIMITS)) - 1]
         return Limit(size, _UNLIMITED, size // 2, _UNLIMITED)
-    count = max(setting, 1)
-    return Limit(_COUNTED_BYTE_LIMIT, count, _UNLIMITED, count // 2)
+    length = max(setting, 1)
+    return Limit(_COUNTED_BYTE_LIMIT, length, _UNLIMITED, length // 2)
 
 
-# Integers in their canonical spelling are stored as numbers, of 7, 13, 16, 24, 32 or 64 bits. Among those with the same
-# number of digits two sizes occur at most, and as text they compare like numbers.
+# Integers in their canonical spelling are stored as numbers, of 7, 13, 16, 24, 32 or 64 bits. Among those
+# with the same number of digits two sizes occur at most, and as text they compare like numbers.
 
 
 _MOST_DIGITS = 19
@@ -55,8 +55,8 @@ _NEGATIVE = {3: 2**12, 4: 2**15, 5: 2**23, 6: 2**31, 10: 2**63}
 
 
 def _by_digits(largest: dict[int, int], sign: int) -> list[tuple[bytes, int, int]]:
-    """For numbers of 1, 2, 3 … digits: the largest one of the smaller size, that size, and the larger one. A number
-    too large for 64 bits is stored as text."""
+    """For numbers of 1, 2, 3 … digits: the largest one of the smaller size, that size, and the larger one. A
+    number too large for 64 bits is stored as text."""
     table = [(b"", 0, 0)]
     sizes = [*largest.items(), (0, 10**_MOST_DIGITS)]
     for count in range(1, _MOST_DIGITS + 1):
@@ -86,14 +86,14 @@ def entry_bytes(element: bytes) -> int:
         digits, table = element[1:], _NEGATIVE_BY_DIGITS
         if element[:1] != b"-" or not digits.isdigit():
             return length + 2
-    if length > _MOST_DIGITS and digits is element or (digits[:1] == b"0" and element != b"0"):
+    if (length > _MOST_DIGITS and digits is element) or (digits[:1] == b"0" and element != b"0"):
         return length + 2
     largest, smaller, larger = table[len(digits)]
     return smaller if digits <= largest else larger
 
 
 def _with_back_length(size: int) -> int:
-    """The bytes of an entry with its own length behind it, in 7 bits a byte, by which a listpack is read backwards."""
+    """The bytes of an entry with its own length behind it, in 7 bits a byte, for those who read backwards."""
     if size <= 127:
         return size + 1
     if size < 16383:

@@ -176,7 +176,7 @@ def _die_at_every_call(seed: int, policy: Policy) -> int:
 
 
 @pytest.mark.parametrize("policy", ["always", "everysec", "no"])
-@pytest.mark.parametrize("seed", [1, 2, 1002])
+@pytest.mark.parametrize("seed", [1002, 1050, 1061])
 def test_death_at_every_system_call(seed: int, policy: Policy) -> None:
     assert _die_at_every_call(seed, policy) > 20
 

@@ -184,6 +184,8 @@ def test_a_rewrite_can_be_abandoned_at_every_stage(
     assert log.commit()
     rewrite.abandon()
     rewrite.abandon()
+    assert not rewrite.start()
+    assert not rewrite.takes_more
     work.work()
     assert rewrite.stage is Stage.FAILED
     assert rewrite.error is None

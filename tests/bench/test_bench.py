@@ -234,7 +234,7 @@ def test_every_family_measures_both_servers(family: str) -> None:
 
 @needs_redis
 def test_one_command_runs_it() -> None:
-    options = ["throughput", "--workload", "GET", "--rounds", "1", "--requests", "100", "--markdown", "-"]
+    options = ["throughput", "--workload", "GET", "--quick", "--markdown", "-"]
     result = CliRunner().invoke(main, options, catch_exceptions=False)
     assert result.exit_code == 0
     assert "| GET, pipeline 16 | ops/s |" in result.output

@@ -42,13 +42,20 @@ class Shardkv(Server):
     def pids(self, kind: str) -> list[int]:
         """The processes whose titles say that they are such: `worker`, `proxy`."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        titles = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes().decode() for pid in children}
-        return [pid for pid, title in titles.items() if f": {kind}-" in title]
+        return [int(pid) for pid in children if f": {kind}-" in _title(pid)]
 
     def stop(self) -> int:
         """Has the server end by itself; returns its exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(STOP_S)
+
+
+def _title(pid: str) -> str:
+    """A process's title; empty if it has just ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def fields(text: str) -> dict[str, str]:
@@ -71,8 +78,8 @@ def shardkv(
     """Runs shardkv on a free port until the block ends, then by SIGTERM if it has not ended before.
 
     Takes settings with `_` for the `-` in their names. Without a `folder` the data folder is a temporary one.
-    Raises RuntimeError, with what it printed, if it does not start; AssertionError if it ends with another exit
-    code than is expected.
+    Raises RuntimeError, with what it printed, if it does not start; AssertionError if it ends with another
+    exit code than is expected.
     """
     with tempfile.TemporaryDirectory(prefix="shardkv-") as temporary:
         data = folder or Path(temporary)

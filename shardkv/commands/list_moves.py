@@ -1,0 +1,174 @@
+"""From one list to another, and from the first of several: LMOVE, LMPOP and their like."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from shardkv import errors
+from shardkv.command import DENYOOM, MOVABLEKEYS, WRITE, Key, command
+from shardkv.commands.lists import pop_many, popped, push
+from shardkv.errors import CommandError
+from shardkv.keyspace import Database
+from shardkv.numbers import integer
+from shardkv.plan import Call, Parts, Plan, Read, Write, check
+from shardkv.resp.replies import NULL_ARRAY
+from shardkv.structures.list import List
+
+
+def is_left(word: bytes) -> bool:
+    """Which end of a list a client means by LEFT or RIGHT. Raises CommandError(SYNTAX) for any other word."""
+    match word.upper():
+        case b"LEFT":
+            return True
+        case b"RIGHT":
+            return False
+    raise CommandError(errors.SYNTAX)
+
+
+# -- from one list to another -----------------------------------------------------------------
+
+
+def _plan_lmove(call: Call) -> Plan:
+    return _plan_move(call, is_left(call.args[3]), is_left(call.args[4]))
+
+
+def _plan_rpoplpush(call: Call) -> Plan:
+    return _plan_move(call, False, True)
+
+
+def _plan_move(call: Call, from_left: bool, to_left: bool) -> Plan:
+    source, destination = call.args[1], call.args[2]
+    here, there = call.shard_of(source), call.shard_of(destination)
+    look = [b"LINDEX", source, b"0" if from_left else b"-1"]
+    values = yield Read({here: [look], there: [[b"LLEN", destination]]})
+    [element] = values[here]
+    if element is None:
+        return None
+    check({here: values[here]})
+    check({there: values[there]})
+    take = [b"LPOP" if from_left else b"RPOP", source]
+    give = [b"LPUSH" if to_left else b"RPUSH", destination, element]
+    check((yield Write({here: [take], there: [give]})))
+    return element
+
+
+def _move(db: Database, source: bytes, destination: bytes, from_left: bool, to_left: bool) -> bytes | None:
+    found = db.edit_as(List, source)
+    if found is None:
+        return None
+    db.edit_as(List, destination)
+    element = found.pop_left() if from_left else found.pop_right()
+    push(db, destination, [element], left=to_left)
+    popped(db, source, found, "lpop" if from_left else "rpop")
+    return element
+
+
+@command(
+    "LMOVE source destination <LEFT | RIGHT> <LEFT | RIGHT>",
+    group="list",
+    since="6.2.0",
+    flags=WRITE | DENYOOM,
+    keys=(Key(1, access="RW ACCESS DELETE"), Key(2, access="RW INSERT")),
+    plan=_plan_lmove,
+)
+def lmove(db: Database, args: list[Any]) -> Any:
+    """Returns an element after popping it from one list and pushing it to another. Deletes the list if the
+    last element was moved."""
+    return _move(db, args[1], args[2], is_left(args[3]), is_left(args[4]))
+
+
+@command(
+    "RPOPLPUSH source destination",
+    group="list",
+    since="1.2.0",
+    flags=WRITE | DENYOOM,
+    keys=(Key(1, access="RW ACCESS DELETE"), Key(2, access="RW INSERT")),
+    deprecated_since="6.2.0",
+    replaced_by="`LMOVE` with the `RIGHT` and `LEFT` arguments",
+    plan=_plan_rpoplpush,
+)
+def rpoplpush(db: Database, args: list[Any]) -> Any:
+    """Returns the last element of a list after removing and pushing it to another list. Deletes the list
+    if the last element was popped."""
+    return _move(db, args[1], args[2], False, True)
+
+
+# -- from the first of several ----------------------------------------------------------------
+
+
+class _Pop(NamedTuple):
+    """What an LMPOP asks for."""
+
+    keys: Sequence[bytes]
+    left: bool
+    most: int
+
+
+def _read_pop(args: list[Any]) -> _Pop:
+    """Reads the request from the number of its keys on."""
+    number = _at_least_one(args[1], "numkeys")
+    options = args[2 + number :]
+    if not options:
+        raise CommandError(errors.SYNTAX)
+    left = is_left(options[0])
+    most = 1
+    if len(options) > 1:
+        if len(options) == 2 or options[1].upper() != b"COUNT":
+            raise CommandError(errors.SYNTAX)
+        most = _at_least_one(options[2], "count")
+        if len(options) > 3:
+            raise CommandError(errors.SYNTAX)
+    return _Pop(args[2 : 2 + number], left, most)
+
+
+def _at_least_one(text: bytes, name: str) -> int:
+    error = errors.not_positive(name)
+    number = integer(text, error)
+    if number < 1:
+        raise CommandError(error)
+    return number
+
+
+def _pop_name(asked: _Pop) -> bytes:
+    return b"LPOP" if asked.left else b"RPOP"
+
+
+def _plan_lmpop(call: Call) -> Plan:
+    asked = _read_pop(call.args)
+    parts: Parts = {}
+    for key in asked.keys:
+        parts.setdefault(call.shard_of(key), []).append([b"LLEN", key])
+    values = yield Read(parts)
+    for key in asked.keys:
+        shard = call.shard_of(key)
+        length = values[shard].pop(0)
+        if isinstance(length, CommandError):
+            raise length
+        if length:
+            values = yield Write({shard: [[_pop_name(asked), key, b"%d" % asked.most]]})
+            check(values)
+            return [key, *values[shard]]
+    return NULL_ARRAY
+
+
+@command(
+    "LMPOP numkeys key [key ...] <LEFT | RIGHT> [COUNT count]",
+    group="list",
+    since="7.0.0",
+    flags=WRITE | MOVABLEKEYS,
+    keys=(Key(1, numkeys=(0, 1, 1), access="RW ACCESS DELETE"),),
+    complexity="O(N+M) where N is the number of provided keys and M is the number of elements returned.",
+    plan=_plan_lmpop,
+)
+def lmpop(db: Database, args: list[Any]) -> Any:
+    """Returns multiple elements from a list after removing them. Deletes the list if the last element was
+    popped."""
+    asked = _read_pop(args)
+    for key in asked.keys:
+        found = db.edit_as(List, key)
+        if found is not None:
+            elements = pop_many(db, key, found, asked.most, left=asked.left)
+            db.shard.propagate(db, _pop_name(asked), key, b"%d" % len(elements))
+            return [key, elements]
+    return NULL_ARRAY
