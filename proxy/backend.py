@@ -1,7 +1,8 @@
 """A proxy's link to one shard: batches out, replies in.
 
-Requests gather during a turn of the event loop and leave as one frame. Each request's reply belongs at an index of a
-`Block`, the list of replies of its session (or transaction) that fills up and goes out when it is full.
+Requests gather during a turn of the event loop and leave as one frame. Each request's reply belongs at an
+index of a `Block`, the list of replies of its session (or transaction) that fills up and goes out when it is
+full.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ class BlockOwner(Protocol):
 
 
 class Block(list[bytes | None]):
-    """Places for the replies of requests sent together, filled in any order: None where a reply is awaited."""
+    """Places for the replies of requests sent together, filled in any order: None where a reply is
+    awaited."""
 
     __slots__ = ("owner",)
 
@@ -58,8 +60,8 @@ def new_block(owner: BlockOwner, count: int, kind: type[Block] = Block) -> Block
 
 
 class Backend:
-    """One shard as a proxy sees it. `add_request`, `add_block` and `add_index` are called in turn for each request;
-    they are plain list methods, because this is the hottest place of a proxy."""
+    """One shard as a proxy sees it. `add_request`, `add_block` and `add_index` are called in turn for each
+    request; they are plain list methods, because this is the hottest place of a proxy."""
 
     def __init__(self, shard: int, loop: asyncio.AbstractEventLoop, changed: Callable[[], None]) -> None:
         self.shard = shard
@@ -179,7 +181,8 @@ class Backend:
                     block[index] = reply
                     touched.append(block)
         except Exception:
-            # The stream cannot be trusted any more. Nothing of it reaches a client: better no reply than another's.
+            # The stream cannot be trusted any more. Nothing of it reaches a client: better no reply than
+            # another's.
             logger.exception("shard %d sent a broken frame", self.shard)
             self.detach()
             return

@@ -12,18 +12,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
+
+import proxy.commands  # noqa: F401 - declares the commands that proxies answer,
+import shardkv.commands  # noqa: F401 - and those that shards run
+from proxy import identity
+from proxy.listeners import open_listeners
+from proxy.supervisor import Supervisor, data_folder
 from shardkv import REDIS_VERSION, __version__, logs
 from shardkv.command import number_commands
 from shardkv.config_file import ConfigError, changed_by_file, load
 from shardkv.errors import CommandError
 from shardkv.settings import Config, default_proxies
 from shardkv.slotmap import SlotMapError, open_slot_map
-
-import proxy.commands
-import shardkv.commands
-from proxy import identity
-from proxy.listeners import open_listeners
-from proxy.supervisor import Supervisor, data_folder
 
 logger = logging.getLogger("proxy.cli")
 
@@ -34,13 +34,16 @@ __all__ = ["main"]
     context_settings={"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]},
     options_metavar="",
 )
-@click.version_option(__version__, "-v", "--version", message=f"shardkv %(version)s (speaks Redis {REDIS_VERSION})")
+@click.version_option(
+    __version__, "-v", "--version", message=f"shardkv %(version)s (speaks Redis {REDIS_VERSION})"
+)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[CONFIG] [--name value]...")
 def main(arguments: tuple[str, ...]) -> None:
     """Runs the server.
 
-    CONFIG is a file in the syntax of redis.conf (- for standard input); conf/shardkv.conf documents every setting.
-    Each setting can be given as an option as well, and then wins over the file: --port 6380 --workers 4.
+    CONFIG is a file in the syntax of redis.conf (- for standard input); conf/shardkv.conf documents every
+    setting. Each setting can be given as an option as well, and then wins over the file: --port 6380
+    --workers 4.
     """
     words = list(arguments)
     path = Path(words.pop(0)) if words and not words[0].startswith("--") else None
@@ -108,8 +111,9 @@ def pid_file(path: str) -> Iterator[None]:
 
 
 def lock(folder: Path) -> int:
-    """Takes the data folder for this server alone; the lock goes with the last process that holds the returned
-    file descriptor, so that no worker left over from a killed supervisor can share the folder with a new one."""
+    """Takes the data folder for this server alone; the lock goes with the last process that holds the
+    returned file descriptor, so that no worker left over from a killed supervisor can share the folder with
+    a new one."""
     fd = os.open(folder / "shardkv.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -123,13 +123,13 @@ def _database(word: bytes, name: str, databases: int) -> int:
 
 def _flags(word: bytes, name: str, databases: int) -> bytes:
     if not set(word) <= set(_FLAGS):
-        raise CommandError(errors.unknown_in_filter("flags", word))
+        raise CommandError(errors.unknown_in_filter("flags", name, word))
     return word
 
 
 def _capabilities(word: bytes, name: str, databases: int) -> bytes:
     if not set(word) <= set(_CAPABILITIES):
-        raise CommandError(errors.unknown_in_filter("capa", word))
+        raise CommandError(errors.unknown_in_filter("capa", name, word))
     return word
 
 

@@ -1,16 +1,11 @@
-"""Carries out the commands that span shards: drives their state machines (proxy.transaction) with real messages."""
+"""Carries out the commands that span shards: drives their state machines (proxy.transaction) with real
+messages."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
-
-from shardkv import wire
-from shardkv.command import COMMANDS, lookup
-from shardkv.errors import CommandError
-from shardkv.plan import Call, Parts
-from shardkv.resp.replies import unpack_raw
 
 from proxy.backend import Block, ValueBlock, new_block
 from proxy.transaction import (
@@ -25,6 +20,11 @@ from proxy.transaction import (
     TakeToken,
     transact,
 )
+from shardkv import wire
+from shardkv.command import COMMANDS, lookup
+from shardkv.errors import CommandError
+from shardkv.plan import Call, Parts
+from shardkv.resp.replies import unpack_raw
 
 if TYPE_CHECKING:
     from proxy.server import Proxy
@@ -45,8 +45,8 @@ class Coordinator:
         self.counters = Counters()
 
     def start(self, session: Session, call: Call, block: Block, index: int) -> None:
-        """Carries out a command; its reply goes to a place in a block. The session waits for it, unless it is a
-        mere look that needs no locks, whose place in the order the pipes keep."""
+        """Carries out a command; its reply goes to a place in a block. The session waits for it, unless it
+        is a mere look that needs no locks, whose place in the order the pipes keep."""
         lock_reads = self.proxy.config.proxies > 1
         transaction = (self.proxy.index, next(self._numbers))
         self.proxy.counters.of(call.command).calls += 1
@@ -106,7 +106,11 @@ class Work:
                 mode = [exclusive, whole, wait]
                 self._ask(
                     {
-                        shard: [self._internal("prepare", transaction, mode, locks, self._requests(parts.get(shard, [])))]
+                        shard: [
+                            self._internal(
+                                "prepare", transaction, mode, locks, self._requests(parts.get(shard, []))
+                            )
+                        ]
                         for shard, locks in keys.items()
                     }
                 )
@@ -130,7 +134,9 @@ class Work:
             return
         for shard in action.shards:
             block = new_block(_nobody, 1, ValueBlock)
-            self.proxy.send(self.proxy.backends[shard], self._internal("release", action.transaction), block, 0)
+            self.proxy.send(
+                self.proxy.backends[shard], self._internal("release", action.transaction), block, 0
+            )
 
     # -- messages -------------------------------------------------------------------------------
 
@@ -165,7 +171,9 @@ class Work:
     def _values(self, block: Block) -> Any:
         values = [unpack_raw(reply) for reply in block if reply is not None]
         if not self._nested:
-            lost = next((value for value in values if isinstance(value, CommandError) and is_lost(value)), None)
+            lost = next(
+                (value for value in values if isinstance(value, CommandError) and is_lost(value)), None
+            )
             return values if lost is None else lost
         [answer] = values
         if isinstance(answer, list):

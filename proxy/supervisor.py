@@ -1,9 +1,9 @@
 """The supervisor: starts every process, keeps them running, relays what they have to say to one another.
 
-It never touches clients' data, and it never starts a thread, so that it can fork at any time: a restarted worker is
-there within milliseconds, and all processes share the memory of the modules they have in common. What a child needs
-comes through its control channel: for every pair of a worker and a proxy two pipes, made anew whenever either is
-started, so that nothing a dead process left behind is ever read.
+It never touches clients' data, and it never starts a thread, so that it can fork at any time: a restarted
+worker is there within milliseconds, and all processes share the memory of the modules they have in common.
+What a child needs comes through its control channel: for every pair of a worker and a proxy two pipes, made
+anew whenever either is started, so that nothing a dead process left behind is ever read.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from typing import Any
 
 import sdnotify
 import setproctitle
-from shardkv import control, logs, worker
 
 from proxy import server
 from proxy.child import die_with_parent, reset_signals
 from proxy.listeners import Listeners
 from proxy.pause import Pause
 from proxy.relay import Relay
+from shardkv import control, logs, worker
 
 logger = logging.getLogger("proxy.supervisor")
 
@@ -280,7 +280,8 @@ class Supervisor:
                 self._buried(child, os.waitstatus_to_exitcode(status))
 
     def _buried(self, child: Child, exit_code: int) -> None:
-        """A child is dead: it will be started again, at once the first time, then after ever longer delays."""
+        """A child is dead: it will be started again, at once the first time, then after ever longer
+        delays."""
         self._close_channel(child)
         child.pid = 0
         self.relay.forget(child)

@@ -1,14 +1,14 @@
 """The coordinator's side of a command that concerns several shards, as a state machine.
 
-`transact` is a generator: it yields what has to be done next, and is sent what came of it. It does no I/O and knows
-no clock, so that a simulation can drive it as well as a proxy.
+`transact` is a generator: it yields what has to be done next, and is sent what came of it. It does no I/O
+and knows no clock, so that a simulation can drive it as well as a proxy.
 
-Without locks, the parts of a reading command go out together; with a single proxy the order of messages in the pipes
-is already a serial order. Otherwise a first message locks the command's keys on each shard and lets the plan look at
-them, and a last one carries out what the plan decided, or only unlocks. A shard that finds a lock taken refuses, and
-holds nothing; then everything is released and tried again, after a few times with the cross-shard token, whose
-holder's claims wait for locks instead. Only the holder of the token ever waits while it holds locks, so there is no
-deadlock.
+Without locks, the parts of a reading command go out together; with a single proxy the order of messages in
+the pipes is already a serial order. Otherwise a first message locks the command's keys on each shard and
+lets the plan look at them, and a last one carries out what the plan decided, or only unlocks. A shard that
+finds a lock taken refuses, and holds nothing; then everything is released and tried again, after a few times
+with the cross-shard token, whose holder's claims wait for locks instead. Only the holder of the token ever
+waits while it holds locks, so there is no deadlock.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import random
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
-
 
 from shardkv.errors import CommandError
 from shardkv.locks import LockKey, Transaction
@@ -39,8 +38,8 @@ class Run:
 
 @dataclass(frozen=True)
 class Prepare:
-    """Have each shard lock keys and run requests under the lock; answered with a list of values a shard, or None
-    for a shard where a lock was taken."""
+    """Have each shard lock keys and run requests under the lock; answered with a list of values a shard, or
+    None for a shard where a lock was taken."""
 
     transaction: Transaction
     keys: dict[int, list[LockKey]]
@@ -166,7 +165,9 @@ def _attempt(
                 locked = [shard for shard, answers in values.items() if isinstance(answers, list)]
                 if len(locked) < len(keys):
                     yield Release(transaction, locked)
-                    return next((error for error in values.values() if isinstance(error, CommandError)), _BUSY)
+                    return next(
+                        (error for error in values.values() if isinstance(error, CommandError)), _BUSY
+                    )
             elif parts:
                 nothing: dict[int, list[LockKey]] = {shard: [] for shard in parts}
                 # A shard that is only asked something knows the transaction as well from now on.
@@ -194,7 +195,8 @@ def _commit(transaction: Transaction, parts: Parts, locked: list[int]) -> Genera
 
 
 def _answered(values: dict[int, Any]) -> Values:
-    """The shards' values, if every shard gave some. Raises the error that stands for those of a lost shard."""
+    """The shards' values, if every shard gave some. Raises the error that stands for those of a lost
+    shard."""
     for answers in values.values():
         if isinstance(answers, CommandError):
             raise answers

@@ -1,11 +1,11 @@
 """The control channel: what a process has to say to its supervisor, and through it to the others.
 
-Each worker and proxy has one stream socket to the supervisor. Everything that is not about one key goes this way:
-settings, CLIENT LIST and KILL, figures for INFO, the cross-shard token, shutdown. Messages are length-prefixed
-MessagePack; file descriptors travel beside the message they belong to.
+Each worker and proxy has one stream socket to the supervisor. Everything that is not about one key goes this
+way: settings, CLIENT LIST and KILL, figures for INFO, the cross-shard token, shutdown. Messages are
+length-prefixed MessagePack; file descriptors travel beside the message they belong to.
 
-A question (`Ask`) goes to processes of one kind; the supervisor relays it, collects the answers and sends them back
-together.
+A question (`Ask`) goes to processes of one kind; the supervisor relays it, collects the answers and sends
+them back together.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ class Answer(msgspec.Struct, tag="answer"):
 
 
 class Answers(msgspec.Struct, tag="answers"):
-    """All answers to an Ask, each with the kind and number of its process. Who died or took too long is missing."""
+    """All answers to an Ask, each with the kind and number of its process. Who died or took too long is
+    missing."""
 
     number: int
     answers: list[tuple[str, int, Any]]
@@ -105,8 +106,8 @@ class ControlChannel:
         return bool(self._unsent)
 
     def send(self, message: Message, fds: tuple[int, ...] = ()) -> None:
-        """Sends a message, and copies of file descriptors with it. A peer that is gone is no error: its end shows
-        when it is read from."""
+        """Sends a message, and copies of file descriptors with it. A peer that is gone is no error: its end
+        shows when it is read from."""
         body = _encode(message)
         data = len(body).to_bytes(_HEADER_BYTES, "little") + body
         self._unsent.append((memoryview(data), [_duplicate(fd) for fd in fds]))
@@ -176,14 +177,10 @@ class ControlChannel:
 
 
 def _duplicate(fd: int) -> int:
-
-
     return os.dup(fd)
 
 
 def _close_all(fds: list[int]) -> None:
-
-
     for fd in fds:
         os.close(fd)
     fds.clear()

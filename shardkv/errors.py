@@ -95,6 +95,12 @@ ZERO_RANK = (
 NEGATIVE_COUNT = b"ERR COUNT can't be negative"
 NEGATIVE_MAXLEN = b"ERR MAXLEN can't be negative"
 
+# -- sets -------------------------------------------------------------------------------------
+
+TOO_MANY_KEYS = b"ERR Number of keys can't be greater than number of args"
+NEGATIVE_LIMIT = b"ERR LIMIT can't be negative"
+NO_VALUES_OUTSIDE_HSCAN = b"ERR NOVALUES option can only be used in HSCAN"
+
 # -- the request protocol ---------------------------------------------------------------------
 
 TOO_BIG_COUNT = b"ERR Protocol error: too big mbulk count string"
@@ -255,8 +261,10 @@ def filter_db_out_of_range(databases: int) -> bytes:
     return b"ERR DB number should be between 0 and %d" % (databases - 1)
 
 
-def unknown_in_filter(what: str, given: bytes) -> bytes:
-    return f"ERR Unknown {what} found in the provided filter: ".encode() + given[:128]
+def unknown_in_filter(what: str, name: str, given: bytes) -> bytes:
+    """Takes what is unknown, `flags` or `capa`, and the filter's name."""
+    which = name if name.startswith("NOT-") else "provided"
+    return f"ERR Unknown {what} found in the {which} filter: ".encode() + given[:128]
 
 
 # -- the server -------------------------------------------------------------------------------

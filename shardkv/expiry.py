@@ -1,8 +1,8 @@
 """Which keys expire when, so that the due ones are found without looking at the others.
 
-Keys stand in buckets by their deadline: narrow ones for what is due soon, wide ones for the rest, whose keys move to
-narrow ones as their time comes near. Setting, changing and removing a deadline is O(1), and so is finding the next
-due key; a key due in a month costs no more than one due in a minute.
+Keys stand in buckets by their deadline: narrow ones for what is due soon, wide ones for the rest, whose keys
+move to narrow ones as their time comes near. Setting, changing and removing a deadline is O(1), and so is
+finding the next due key; a key due in a month costs no more than one due in a minute.
 """
 
 from __future__ import annotations

@@ -1,15 +1,16 @@
-"""A worker's dealings with its append-only file: loading, writing, rewriting, and what to do when the disk fails."""
+"""A worker's dealings with its append-only file: loading, writing, rewriting, and what to do when the disk
+fails."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from shardkv import clock, errors
 from shardkv.aof.load import load
-from shardkv.aof.log import AppendLog
+from shardkv.aof.log import AppendLog, Policy
 from shardkv.aof.rewrite import Rewrite, Stage
 from shardkv.walk import Walk
 
@@ -68,7 +69,7 @@ class Journal:
         self.log = AppendLog.open(
             self.folder,
             loaded,
-            fsync=self.config.appendfsync,
+            fsync=cast(Policy, self.config.appendfsync),
             filename=self.config.appendfilename,
             wake=self.worker.wake,
         )
@@ -84,7 +85,8 @@ class Journal:
         return self.log is not None and self.log.fsync_error is not None
 
     def commit(self) -> bool:
-        """Writes what the turn has logged; False if that failed. Then writes are refused until it works again."""
+        """Writes what the turn has logged; False if that failed. Then writes are refused until it works
+        again."""
         log = self.log
         if log is None:
             return True
@@ -108,7 +110,8 @@ class Journal:
         return self._rewrite is not None
 
     def begin_rewrite(self) -> bool:
-        """Begins to replace the log by a shorter one that says the same; False if that is being done already."""
+        """Begins to replace the log by a shorter one that says the same; False if that is being done
+        already."""
         if self.log is None or self._rewrite is not None:
             return False
         logger.info("rewriting the append-only file of %d bytes", self.log.current_size)
@@ -158,7 +161,8 @@ class Journal:
             self.begin_rewrite()
 
     def _restart_rewrite(self) -> None:
-        """The keyspace is about to be emptied or swapped, so a pass over it as it was makes no sense any more."""
+        """The keyspace is about to be emptied or swapped, so a pass over it as it was makes no sense any
+        more."""
         if self._rewrite is not None and self._walk is not None:
             self._walk.stop()
             self._rewrite.abandon()
@@ -178,4 +182,4 @@ class Journal:
     def settings_changed(self, changed: dict[str, Any]) -> None:
         """Settings have been changed while running."""
         if self.log is not None and "appendfsync" in changed:
-            self.log.set_fsync(self.config.appendfsync)
+            self.log.set_fsync(cast(Policy, self.config.appendfsync))

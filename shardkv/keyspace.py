@@ -6,8 +6,8 @@ Everything that reads or changes a key goes through the doors of `Database`:
     put      stores a value                       remove  takes the key with its value
     changed  says that a value was changed in place, or a key removed
 
-Keys are kept by slot, one dict each, because a slot is what moves between shards, what SCAN returns at a time, and
-what a rewrite of the AOF walks through.
+Keys are kept by slot, one dict each, because a slot is what moves between shards, what SCAN returns at a
+time, and what a rewrite of the AOF walks through.
 """
 
 from __future__ import annotations
@@ -96,10 +96,11 @@ class Database:
         self.deadlines = Deadlines()
         self.expires = self.deadlines.at_ms
         self.has_collections = False
-        """Whether anything but strings has ever been stored: while not, nothing need be looked at to be freed."""
+        """Whether anything but strings has ever been stored: while not, nothing need be looked at to be
+        freed."""
         self.touched_s = [0] * SLOTS
-        """When any key of a slot was last accessed, in s. Keys of one slot share it, which costs next to nothing
-        where a time for each key would cost as much as the key."""
+        """When any key of a slot was last accessed, in s. Keys of one slot share it, which costs next to
+        nothing where a time for each key would cost as much as the key."""
 
     def exchange(self, other: Database) -> None:
         """Swaps contents with another database of the same shard."""
@@ -218,8 +219,8 @@ class Database:
             shard.observe(self, key, event)
 
     def replace(self, key: bytes, value: Value, slot: int = -1) -> None:
-        """Puts another value in the place of a string that `edit` gave out. The deadline stays, and the caller
-        says `changed`."""
+        """Puts another value in the place of a string that `edit` gave out. The deadline stays, and the
+        caller says `changed`."""
         self.slots[slot if slot >= 0 else slot_of(key)][key] = value
 
     def remove(self, key: bytes, slot: int = -1) -> Value | None:
@@ -251,8 +252,8 @@ class Database:
             self.shard.graveyard.append(value)
 
     def changed(self, key: bytes, event: str) -> None:
-        """A value was changed in place, its deadline moved, or a key removed: every change ends here or in `put`,
-        once per key and event (the name that keyspace notifications use)."""
+        """A value was changed in place, its deadline moved, or a key removed: every change ends here or in
+        `put`, once per key and event (the name that keyspace notifications use)."""
         shard = self.shard
         shard.dirty += 1
         if shard.observers:
@@ -310,7 +311,8 @@ class Database:
         return first
 
     def keys_of_slot(self, slot: int) -> KeysView[bytes]:
-        """A slot's keys, with those that have expired. The database must not change while they are looked at."""
+        """A slot's keys, with those that have expired. The database must not change while they are looked
+        at."""
         return self.slots[slot].keys()
 
     def random_key(self) -> bytes | None:

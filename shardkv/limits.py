@@ -131,3 +131,15 @@ LIST_PACKED_BYTES = 16 * 1024
 
 LIST_REQUEST_BYTES = 64 * 1024
 """The requests that rebuild a list are kept near this."""
+
+# -- sets -------------------------------------------------------------------------------------
+
+SET_PACKED_MEMBERS = 512
+SET_PACKED_BYTES = 16 * 1024
+"""A set up to this is packed as a whole when it is at rest."""
+
+SET_REQUEST_MEMBERS = 256
+"""Members in one of the requests that rebuild a set."""
+
+REPEATED_MEMBERS = 16 * 1024 * 1024
+"""Members that one SRANDMEMBER returns at most, any of them perhaps several times. Redis has no bound."""

@@ -1,8 +1,8 @@
 """Which keys of a shard are locked by transactions that span shards, and which requests wait for them.
 
-Pure bookkeeping. A transaction locks keys, alone or shared with other readers; a request for a locked key waits in
-arrival order. A later request that touches a key of a waiting one waits as well, so that a client's requests are
-never run out of order.
+Pure bookkeeping. A transaction locks keys, alone or shared with other readers; a request for a locked key
+waits in arrival order. A later request that touches a key of a waiting one waits as well, so that a client's
+requests are never run out of order.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class Locks:
             if held.whole and (writes or held.exclusive):
                 return True
         if whole:
-            # One message reads or clears the whole shard between two others, and transactions change keys in one
-            # message as well, so only a change has to wait for them.
+            # One message reads or clears the whole shard between two others, and transactions change keys in
+            # one message as well, so only a change has to wait for them.
             return writes and bool(self.held)
         exclusive, shared, waiting = self._exclusive, self._shared, self._waiting
         return any(key in exclusive or key in waiting or (writes and shared[key] > 0) for key in keys)

@@ -1,12 +1,14 @@
 """Log lines of all processes, in one stream and one form.
 
-Every process writes to the same stream, each through a `MultiProcessingHandler` of its own: the handler's queue and
-thread keep a slow or stopped reader of the log from ever holding up the process's loop, and a process that is killed
-takes only its own queue with it. A line is one write, so lines of different processes never mix.
+Every process writes to the same stream, each through a `MultiProcessingHandler` of its own: the handler's
+queue and thread keep a slow or stopped reader of the log from ever holding up the process's loop, and a
+process that is killed takes only its own queue with it. A line is one write, so lines of different processes
+never mix.
 
     4711:worker-0 22 Nov 2026 10:12:01.123 * loaded 1000 keys in 0.01 s
 
-Under systemd (`JOURNAL_STREAM` is set) the journal's own time stands for ours, and the level goes ahead as `<6>`.
+Under systemd (`JOURNAL_STREAM` is set) the journal's own time stands for ours, and the level goes ahead as
+`<6>`.
 """
 
 from __future__ import annotations

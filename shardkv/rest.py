@@ -1,8 +1,9 @@
 """Packs small collections that nobody has touched for a while.
 
-A small dict or list costs many times the bytes of what it holds. So a shard goes round its slots, a few at a time, and
-puts the collections of those at rest into one piece of memory each; the doors of the keyspace unpack them again when
-they are touched. Where nothing has happened since the last round there is nothing to do.
+A small dict or list costs many times the bytes of what it holds. So a shard goes round its slots, a few at a
+time, and puts the collections of those at rest into one piece of memory each; the doors of the keyspace
+unpack them again when they are touched. Where nothing has happened since the last round there is nothing to
+do.
 """
 
 from __future__ import annotations

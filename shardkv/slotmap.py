@@ -1,7 +1,7 @@
 """The slot map file: which shard owns which slot. It is the one truth about that.
 
-The file stands in the data folder, as JSON: {"version": 1, "shards": 2, "runs": [[0, 8191, 0], [8192, 16383, 1]]},
-each run a first slot, a last slot and their shard. It is only ever replaced as a whole.
+The file stands in the data folder, as JSON: {"version": 1, "shards": 2, "runs": [[0, 8191, 0], [8192, 16383,
+1]]}, each run a first slot, a last slot and their shard. It is only ever replaced as a whole.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def from_table(table: list[int], shards: int) -> SlotMap:
 def open_slot_map(folder: Path, workers: int) -> tuple[int, list[int]]:
     """The number of shards and the slot table of a data folder; a new folder gets an even one.
 
-    workers   the number asked for; 0 takes what the folder has, or one per core for a new one. Raises SlotMapError
+    workers   the number asked for; 0 takes what the folder has, or one per core for a new one. Raises
+    SlotMapError
               if the folder's data is laid out for another number.
     """
     path = folder / FILE_NAME
@@ -69,7 +70,8 @@ def open_slot_map(folder: Path, workers: int) -> tuple[int, list[int]]:
         raise SlotMapError(f"{path}: {error}") from None
     if workers not in (0, found.shards):
         raise SlotMapError(
-            f"the data in {folder} is laid out for {found.shards} workers; start with `workers {found.shards}` or `workers 0`"
+            f"the data in {folder} is laid out for {found.shards} workers; "
+            f"start with `workers {found.shards}` or `workers 0`"
         )
     return found.shards, table
 

@@ -1,8 +1,9 @@
 """What a key can hold.
 
-A string is plain `bytes`; an `int` once INCR and the like have counted with it; a `bytearray` once APPEND, SETRANGE or
-SETBIT has changed it in place (what Redis calls the encoding `raw`). Only this module and the doors of the keyspace
-know the three; commands see bytes. Every other type is a class of its own that derives from `Collection`.
+A string is plain `bytes`; an `int` once INCR and the like have counted with it; a `bytearray` once APPEND,
+SETRANGE or SETBIT has changed it in place (what Redis calls the encoding `raw`). Only this module and the
+doors of the keyspace know the three; commands see bytes. Every other type is a class of its own that derives
+from `Collection`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import Any, ClassVar, Self
 from shardkv.numbers import canonical_integer
 
 EMBEDDED_STRING_BYTES = 44
-"""The longest string that Redis stores in one piece with its object header (OBJ_ENCODING_EMBSTR_SIZE_LIMIT)."""
+"""The longest string that Redis stores in one piece with its object header
+(OBJ_ENCODING_EMBSTR_SIZE_LIMIT)."""
 
 
 class Collection(ABC):
@@ -38,7 +40,8 @@ class Collection(ABC):
 
     @abstractmethod
     def commands(self, key: bytes) -> Iterator[list[bytes]]:
-        """Requests that build the value anew under `key`, none of them with more than a few hundred elements."""
+        """Requests that build the value anew under `key`, none of them with more than a few hundred
+        elements."""
 
     @abstractmethod
     def copy(self) -> Collection:
@@ -60,7 +63,8 @@ class Collection(ABC):
 
 
 class Packed(bytes):
-    """A small collection at rest: one piece of memory. The doors of the keyspace unpack it when it is touched.
+    """A small collection at rest: one piece of memory. The doors of the keyspace unpack it when it is
+    touched.
 
     Each type of collection has a subclass of its own, which names it.
     """

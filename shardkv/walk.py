@@ -1,9 +1,10 @@
-"""A pass over a shard's keyspace as it was at one moment, made in small slices while the shard goes on working.
+"""A pass over a shard's keyspace as it was at one moment, made in small slices while the shard goes on
+working.
 
-The pass goes through the databases slot by slot. A key that is about to change and has not been passed yet is emitted
-first, as it still is; so what is emitted is the state at the moment the pass began, without a fork and without a copy of
-the keyspace. A collection too large for one slice is copied when its turn (or its change) comes, which is fast, and its
-copy is emitted bit by bit.
+The pass goes through the databases slot by slot. A key that is about to change and has not been passed yet
+is emitted first, as it still is; so what is emitted is the state at the moment the pass began, without a
+fork and without a copy of the keyspace. A collection too large for one slice is copied when its turn (or its
+change) comes, which is fast, and its copy is emitted bit by bit.
 """
 
 from __future__ import annotations

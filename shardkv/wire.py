@@ -122,8 +122,8 @@ class FrameReader:
         self._large: bytearray | None = None
 
     def receive(self) -> Iterator[memoryview]:
-        """Yields the body of each frame that one read completes, valid until the next is asked for; sets `closed`
-        at the end of the stream.
+        """Yields the body of each frame that one read completes, valid until the next is asked for; sets
+        `closed` at the end of the stream.
 
         Raises ValueError on a frame above `limits.MAX_FRAME_BYTES`, which no honest peer sends.
         """

@@ -1,7 +1,7 @@
 """A worker process: the loop around a shard.
 
-Each turn takes the batches that have come from the proxies, runs them, writes the log once, and sends the replies.
-What is left of the turn goes to work that can wait: expired keys, freeing, rewriting the log.
+Each turn takes the batches that have come from the proxies, runs them, writes the log once, and sends the
+replies. What is left of the turn goes to work that can wait: expired keys, freeing, rewriting the log.
 """
 
 from __future__ import annotations
@@ -70,7 +70,9 @@ class ProxyLink:
 class Worker:
     """One worker: its shard, its log, its links."""
 
-    def __init__(self, index: int, config: Config, slot_table: list[int], channel: control.ControlChannel) -> None:
+    def __init__(
+        self, index: int, config: Config, slot_table: list[int], channel: control.ControlChannel
+    ) -> None:
         self.index = index
         self.config = config
         self.slot_table = slot_table
@@ -162,7 +164,9 @@ class Worker:
         try:
             for frame in reader.receive():
                 batch = decode_batch(frame)
-                link.turn.append((batch, self._answer_loading(batch) if self.loading else self.shard.run(batch, link)))
+                link.turn.append(
+                    (batch, self._answer_loading(batch) if self.loading else self.shard.run(batch, link))
+                )
         except Exception:
             logger.exception("proxy %d sent a broken frame", link.proxy)
             reader.closed = True

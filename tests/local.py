@@ -24,7 +24,7 @@ from shardkv.resp.replies import unpack_raw
 from shardkv.settings import Config
 from shardkv.shard import ENCODERS, Late, Shard
 from shardkv.slots import even_slot_table, slot_of
-from shardkv.values import Value, recreate
+from shardkv.values import recreate
 
 assert commands
 number_commands()
@@ -180,12 +180,6 @@ class Local:
         answer = unpack_raw(reply)
         return [unpack_raw(part) for part in answer] if isinstance(answer, list) else answer
 
-    def place(self, key: bytes, value: Value) -> None:
-        """Puts a value into the selected database as it is, for what no command makes; it is not logged."""
-        shard = self.shards[self.slot_table[slot_of(key)]]
-        shard.database(self.db).put(key, value, "place")
-        shard.dirty = 0
-
     # -- the log --------------------------------------------------------------------------------
 
     def logged(self) -> list[list[bytes]]:
@@ -213,16 +207,14 @@ class Local:
         return other
 
     def content(self) -> dict[tuple[int, bytes], tuple[Any, int | None]]:
-        """Every key that has not expired: (database, key) → (what recreates its value, its deadline).
-        Values that nothing recreates, as tests may `place`, are left out."""
+        """Every key that has not expired: (database, key) → (what recreates its value, its deadline)."""
         found: dict[tuple[int, bytes], tuple[Any, int | None]] = {}
         for shard in self.shards:
             for db in shard.databases.values():
                 for key in list(db.keys()):
                     value = db.peek(key)
                     assert value is not None
-                    if requests := list(recreate(key, value, None)):
-                        found[(db.index, key)] = (requests, db.expires.get(key))
+                    found[(db.index, key)] = (list(recreate(key, value, None)), db.expires.get(key))
         return found
 
 

@@ -1,8 +1,8 @@
 """Clients, proxies and shards in one process, driven step by step by a seeded random order.
 
-Everything that decides is the real thing (state machines of transactions, plans, shards with their locks); only the
-pipes are lists. A message waits in its pipe until the scheduler picks it, so pipes keep their own order and nothing
-else is in order. A seed that fails replays exactly.
+Everything that decides is the real thing (state machines of transactions, plans, shards with their locks);
+only the pipes are lists. A message waits in its pipe until the scheduler picks it, so pipes keep their own
+order and nothing else is in order. A seed that fails replays exactly.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from typing import Any
 
 from proxy.transaction import Commit, Counters, GiveToken, Pause, Prepare, Release, Run, TakeToken, transact
@@ -20,7 +21,6 @@ from shardkv.plan import Call
 from shardkv.resp.replies import unpack_raw
 from shardkv.shard import Late, Shard
 from shardkv.slots import slot_of
-
 from tests.local import Local
 
 Script = Generator[list[Any], Any, None]
@@ -71,7 +71,9 @@ class Simulation:
             except StopIteration:
                 self.running -= 1
                 return
-            self._carry_out(proxy, [word if isinstance(word, bytes) else str(word).encode() for word in words], go_on)
+            self._carry_out(
+                proxy, [word if isinstance(word, bytes) else str(word).encode() for word in words], go_on
+            )
 
         self._ready.append(lambda: go_on(None))
 
@@ -138,7 +140,9 @@ class Simulation:
         steps = transact(call, (proxy, self._numbers), lock_reads=len(self.links) > 1, counters=self.counters)
         self._step(proxy, steps, None, done)
 
-    def _step(self, proxy: int, steps: Generator[Any, Any, Any], outcome: Any, done: Callable[[Any], None]) -> None:
+    def _step(
+        self, proxy: int, steps: Generator[Any, Any, Any], outcome: Any, done: Callable[[Any], None]
+    ) -> None:
         try:
             action = steps.send(outcome)
             while isinstance(action, Release | GiveToken):
@@ -153,13 +157,19 @@ class Simulation:
 
         match action:
             case Run(parts):
-                self._ask(proxy, {shard: self._batch(requests) for shard, requests in parts.items()}, False, go_on)
+                self._ask(
+                    proxy, {shard: self._batch(requests) for shard, requests in parts.items()}, False, go_on
+                )
             case Prepare(transaction, keys, whole, exclusive, wait, parts):
                 mode = [exclusive, whole, wait]
                 self._ask(
                     proxy,
                     {
-                        shard: [self._internal("prepare", transaction, mode, locks, self._batch(parts.get(shard, [])))]
+                        shard: [
+                            self._internal(
+                                "prepare", transaction, mode, locks, self._batch(parts.get(shard, []))
+                            )
+                        ]
                         for shard, locks in keys.items()
                     },
                     True,
@@ -195,7 +205,9 @@ class Simulation:
         else:
             self._token_held = False
 
-    def _ask(self, proxy: int, parts: dict[int, list[list[Any]]], nested: bool, go_on: Callable[[Any], None]) -> None:
+    def _ask(
+        self, proxy: int, parts: dict[int, list[list[Any]]], nested: bool, go_on: Callable[[Any], None]
+    ) -> None:
         values: dict[int, list[Any]] = {shard: [] for shard in parts}
         missing = sum(map(len, parts.values()))
 
@@ -208,7 +220,7 @@ class Simulation:
 
         for shard, requests in parts.items():
             for request in requests:
-                self.links[proxy][shard].requests.append((request, lambda value, shard=shard: take(shard, value)))
+                self.links[proxy][shard].requests.append((request, partial(take, shard)))
 
     def _batch(self, requests: list[list[Any]]) -> list[list[Any]]:
         return [

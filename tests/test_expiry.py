@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from shardkv.expiry import Deadlines
 
 NOW = 1_700_000_000_000
@@ -21,7 +22,9 @@ steps = st.lists(
 
 
 @given(steps)
-def test_every_key_is_found_once_its_time_has_passed_and_none_before(steps: list[tuple[str, bytes, int]]) -> None:
+def test_every_key_is_found_once_its_time_has_passed_and_none_before(
+    steps: list[tuple[str, bytes, int]],
+) -> None:
     deadlines = Deadlines()
     model: dict[bytes, int] = {}
     now = NOW

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from shardkv.errors import CommandError
 
+from shardkv.errors import CommandError
 from tests.simulation import Script, Simulation
 
 KEYS = [b"key:%d" % number for number in range(6)]

@@ -1,4 +1,5 @@
-"""The order of the rooms: who may know whom. Read from the imports, so that a breach shows in the change that makes it."""
+"""The order of the rooms: who may know whom. Read from the imports, so that a breach shows in the change
+that makes it."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ LAYERS = [
     {"commands"},
     {"journal", "figures", "worker"},
 ]
-"""Modules and packages of shardkv, from the bottom up: each may import from its own layer and those before."""
+"""Modules and packages of shardkv, from the bottom up: each may import from its own layer and those
+before."""
 
 OF_LAYER = {name: number for number, layer in enumerate(LAYERS) for name in layer}
 

@@ -6,9 +6,11 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from shardkv import limits, wire
 from shardkv.slots import SLOT_BITS
 from shardkv.wire import FrameReader, FrameWriter
@@ -72,7 +74,7 @@ def test_frames_may_come_in_any_pieces(cuts: list[int]) -> None:
     frames = [[[number, b"x" * number]] for number in range(12)]
     stream = b""
     for frame in frames:
-        body = wire.msgspec.msgpack.encode(frame)
+        body = msgspec.msgpack.encode(frame)
         stream += len(body).to_bytes(wire.HEADER_BYTES, "little") + body
     received = []
     for cut in [*cuts, len(stream)]:
@@ -106,7 +108,12 @@ def test_a_slow_reader_makes_a_backlog_that_is_counted(pipe: Pipe) -> None:
     assert not pipe.writer.flush()
 
 
-@given(db=st.integers(0, 2**16), protocol=st.integers(0, 3), command=st.integers(0, 1023), slot=st.integers(0, 16383))
+@given(
+    db=st.integers(0, 2**16),
+    protocol=st.integers(0, 3),
+    command=st.integers(0, 1023),
+    slot=st.integers(0, 16383),
+)
 def test_a_code_holds_what_was_packed(db: int, protocol: int, command: int, slot: int) -> None:
     code = wire.pack_code(wire.pack_context(db, protocol), command, slot)
     assert code & (2**SLOT_BITS - 1) == slot

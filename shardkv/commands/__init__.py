@@ -12,6 +12,8 @@ from shardkv.commands import (
     lists,
     mset,
     scan,
+    set_algebra,
+    sets,
     strings,
     transfer,
 )
@@ -28,6 +30,8 @@ __all__ = [
     "lists",
     "mset",
     "scan",
+    "set_algebra",
+    "sets",
     "strings",
     "transfer",
 ]

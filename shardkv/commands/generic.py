@@ -348,6 +348,7 @@ def copy_content(db: Database, args: list[Any]) -> Any:
     """Returns what the other shard needs for a COPY: the index of the database, whether to replace, and the
     requests that build the key there, or None if there is nothing to copy."""
     target, replace = _read_copy(db, args)
+    db.read(args[1])
     return [target.index, replace, content(db, args[:3])]
 
 

@@ -1,8 +1,8 @@
 """Requests between a coordinator and the shards, for what spans several of them. No client can send these.
 
-PREPARE locks keys and, once it has them, runs requests that look at them. COMMIT runs the requests that change them,
-logs their effects as one, and unlocks. RELEASE only unlocks. A PREPARE that finds a lock taken is answered `None`
-and holds nothing, unless its sender has the token: then it waits.
+PREPARE locks keys and, once it has them, runs requests that look at them. COMMIT runs the requests that
+change them, logs their effects as one, and unlocks. RELEASE only unlocks. A PREPARE that finds a lock taken
+is answered `None` and holds nothing, unless its sender has the token: then it waits.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from shardkv.wire import RAW, pack_code, pack_context
 def prepare(db: Database, args: list[Any]) -> Any:
     """Locks `keys`, a list of [database, key], for a transaction, and runs requests under the lock.
 
-    `mode` is [exclusive, whole shard, wait]. Returns the list of the requests' encoded values, or None if a lock is
-    taken and the claim does not wait.
+    `mode` is [exclusive, whole shard, wait]. Returns the list of the requests' encoded values, or None if a
+    lock is taken and the claim does not wait.
     """
     _, transaction, (exclusive, whole, wait), keys, requests = args
     shard: Any = db.shard

@@ -1,6 +1,6 @@
 """Intersections, unions and differences of sets, which may lie on several shards.
 
-Then each shard combines its own sets, and what comes of it travels once: the same functions combine sets and parts.
+Then each shard combines its own, and what comes of that travels once, to be combined by the same functions.
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ def _read_parts(call: Call, keys: Iterable[bytes], algebra: Algebra) -> Generato
     for key in keys:
         by_shard.setdefault(call.shard_of(key), []).append(key)
     names = [algebra.first_part] + [algebra.further_part] * (len(by_shard) - 1)
-    values = yield Read({shard: [[name, *own]] for name, (shard, own) in zip(names, by_shard.items(), strict=True)})
+    values = yield Read(
+        {shard: [[name, *own]] for name, (shard, own) in zip(names, by_shard.items(), strict=True)}
+    )
     check(values)
     return [values[shard][0] for shard in by_shard]
 
@@ -138,11 +140,11 @@ def sdiff(db: Database, args: list[Any]) -> Any:
 
 def _read_sintercard(args: Sequence[Any]) -> tuple[list[bytes], int | None]:
     """The keys, and how many members are to be counted at most. Raises CommandError."""
-    number = integer(args[1], errors.NUMKEYS_NOT_POSITIVE)
+    number = integer(args[1], errors.not_positive("numkeys"))
     if number < 1:
-        raise CommandError(errors.NUMKEYS_NOT_POSITIVE)
+        raise CommandError(errors.not_positive("numkeys"))
     if number > len(args) - 2:
-        raise CommandError(errors.NUMKEYS_TOO_LARGE)
+        raise CommandError(errors.TOO_MANY_KEYS)
     keys, options = list(args[2 : 2 + number]), iter(args[2 + number :])
     limit = 0
     for option in options:

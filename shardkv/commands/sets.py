@@ -193,12 +193,16 @@ def sscan(db: Database, args: list[Any]) -> Any:
         return [b"0", []]
     options = read_scan_options(args[3:])
     # As Redis does: whatever is no hash table is returned at once.
-    least = options.least if found.form is HASHTABLE else found.count
+    least = options.least if found.form is HASHTABLE else found.count + 1
     pieces, place = found.scan(place, least)
     return [b"%d" % place, [member for piece in pieces for member in piece if options.matches(member)]]
 
 
 # -- at random --------------------------------------------------------------------------------
+
+_FEW_LEFT = 5
+"""When SPOP takes at least so many times what it leaves, Redis makes a new set of what is left, perhaps in a
+smaller encoding (SPOP_MOVE_STRATEGY_MUL)."""
 
 
 @command(
@@ -261,15 +265,11 @@ def _pop_some(db: Database, key: bytes, found: Set, count: int, slot: int) -> li
         popped = [found.pop() for _ in range(count)]
         db.changed(key, "spop")
         return popped
-    kept = found.choose(left)
-    popped = list(filterfalse(set(kept).__contains__, found))
-    db.put(key, found.reduced_to(kept, db.shard.config), "spop", slot, keep_deadline=True)
+    is_kept = set(found.choose(left)).__contains__
+    popped = list(filterfalse(is_kept, found))
+    rest = found.reduced_to(list(filter(is_kept, found)), db.shard.config)
+    db.put(key, rest, "spop", slot, keep_deadline=True)
     return popped
-
-
-_FEW_LEFT = 5
-"""When SPOP takes at least so many times what it leaves, Redis makes a new set of what is left, perhaps in a smaller
-encoding (SPOP_MOVE_STRATEGY_MUL)."""
 
 
 @command(
@@ -297,7 +297,7 @@ def _several_at_random(db: Database, args: list[Any]) -> list[bytes]:
     count = integer(args[2])
     if count == INT64_MIN:
         raise CommandError(errors.NOT_A_LONG)
-    if count < -limits.MAX_REPEATED_MEMBERS:
+    if count < -limits.REPEATED_MEMBERS:
         raise CommandError(errors.OUT_OF_RANGE)
     found = db.read_as(Set, args[1], args[0])
     if found is None:

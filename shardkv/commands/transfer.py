@@ -17,7 +17,7 @@ def content(db: Database, args: list[Any]) -> list[list[bytes]] | None:
     """Returns the requests that build what a key holds, and its deadline, under another name; None if there
     is no such key."""
     key, new_key = args[1:]
-    value = db.read(key)
+    value = db.peek(key)
     return None if value is None else list(recreate(new_key, value, db.expires.get(key)))
 
 

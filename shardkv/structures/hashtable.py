@@ -1,15 +1,16 @@
 """A dict that is cut into small pieces by the hash of its keys.
 
-What a large dict does all at once happens here piece by piece: it grows, shrinks, is copied and freed without a pause.
-And it has what a dict lacks: a key at random, each as likely as any other, and places that stay valid for a scan
-however the table changes meanwhile.
+What a large dict does all at once happens here piece by piece: it grows, shrinks, is copied and freed
+without a pause. And it has what a dict lacks: a key at random, each as likely as any other, and places that
+stay valid for a scan however the table changes meanwhile.
 
-This is extendible hashing (Fagin, Nievergelt, Pippenger and Strong, 1979). The first bits of a key's hash are the
-number of its entry in a directory of pieces, which has a power of two of them. A piece that gets too large is cut in
-two by the next bit of the hash. While a piece has been cut by fewer bits than others, several entries in a row hold
-it; when one with a single entry is to be cut, the directory is doubled. Two halves with few keys are joined again.
+This is extendible hashing (Fagin, Nievergelt, Pippenger and Strong, 1979). The first bits of a key's hash are
+the number of its entry in a directory of pieces, which has a power of two of them. A piece that gets too
+large is cut in two by the next bit of the hash. While a piece has been cut by fewer bits than others, several
+entries in a row hold it; when one with a single entry is to be cut, the directory is doubled. Two halves with
+few keys are joined again.
 
-Processes that are forked from one another hash alike, so places also outlive the process that gave them.
+Processes that are forked from the same one hash alike, so places even outlive the process that gave them.
 """
 
 from __future__ import annotations
@@ -32,26 +33,29 @@ _PLACE_BITS = 48
 """Bits of a hash that a place for scans consists of: every language has integers for them."""
 
 _KEYS_PER_ENTRY = 4
-"""Keys for each entry of the directory at least. Of hashes that are not the work of an enemy it has ten times as many."""
+"""The directory is not doubled for fewer keys an entry. Without an enemy who knows the hashes there are ten
+times as many."""
 
 
 class HashTable(Generic[V]):
     """Values by their keys, in pieces.
 
-    Whoever reads looks into `pieces[hash(key) >> shift]`. (Python's hashes are signed. Those below 0 count from the
-    end of the directory, and so the entries are in the order of the hashes taken as unsigned.) Whoever writes changes
-    what `piece_to_change` gives, and calls `added` or `removed` after it.
+    Whoever reads looks into `pieces[hash(key) >> shift]`. (Python's hashes are signed. Those below 0 count
+    from the end of the directory, and so the entries are in the order of the hashes taken as unsigned.)
+    Whoever writes changes what `piece_to_change` gives, and calls `added` or `removed` after it.
     """
 
     __slots__ = ("_depths", "_most", "_shared", "count", "pieces", "shift")
 
-    def __init__(self) -> None:
-        self.pieces: list[dict[bytes, V]] = [{}]
+    def __init__(self, piece: dict[bytes, V] | None = None) -> None:
+        """Takes what is in the table at first, not more than PIECE_KEYS."""
+        piece = {} if piece is None else piece
+        self.pieces = [piece]
         self.shift = _HASH_BITS
         """64 less the bits of an entry's number."""
-        self.count = 0
+        self.count = len(piece)
         """The number of keys."""
-        self._depths = bytearray(1)
+        self._depths: bytes | bytearray = b"\0"
         """By how many bits the piece of each entry was cut."""
         self._most = PIECE_KEYS
         """No piece has more keys."""
@@ -62,6 +66,8 @@ class HashTable(Generic[V]):
         return self.count
 
     def __iter__(self) -> Iterator[bytes]:
+        if len(self.pieces) == 1:
+            return iter(self.pieces[0])
         return chain.from_iterable(self.distinct_pieces())
 
     def __contains__(self, key: object) -> bool:
@@ -73,7 +79,6 @@ class HashTable(Generic[V]):
         return [piece for piece, before in zip(self.pieces, befores, strict=False) if piece is not before]
 
     # -- changing -------------------------------------------------------------------------------
-
     def piece_to_change(self, key: bytes) -> dict[bytes, V]:
         """The piece that a key is in or belongs in, not shared with any copy of the table."""
         piece = self.pieces[hash(key) >> self.shift]
@@ -105,7 +110,7 @@ class HashTable(Generic[V]):
     def _place(self, piece: dict[bytes, V], depth: int, start: int, span: int) -> None:
         """Puts a new piece, cut by so many bits, into entries."""
         self.pieces[start : start + span] = [piece] * span
-        self._depths[start : start + span] = bytes((depth,)) * span
+        self._depths[start : start + span] = bytes((depth,)) * span  # type: ignore[index]
 
     def _cut(self, key: bytes) -> None:
         """Cuts in two the piece a key was added to."""
@@ -132,7 +137,7 @@ class HashTable(Generic[V]):
 
     def _double(self) -> None:
         """Doubles the directory."""
-        pieces, depths = self.pieces * 2, self._depths * 2
+        pieces, depths = self.pieces * 2, bytearray(self._depths * 2)
         pieces[::2] = pieces[1::2] = self.pieces
         depths[::2] = depths[1::2] = self._depths
         self.pieces, self._depths = pieces, depths
@@ -142,13 +147,14 @@ class HashTable(Generic[V]):
         """Joins a key's piece with its other half as long as there are few keys in both."""
         while self.shift < _HASH_BITS:
             start, span = self._entries(key)
-            depth, other = self._depths[start], start ^ span
-            mine, its = self.pieces[start], self.pieces[other]
-            if self._depths[other] != depth or len(mine) + len(its) > 2 * _FEW_KEYS:
+            depth = self._depths[start]
+            lower, upper = start & ~span, start | span
+            low, high = self.pieces[lower], self.pieces[upper]
+            if self._depths[lower] != self._depths[upper] or len(low) + len(high) > 2 * _FEW_KEYS:
                 return
             if self._shared:
-                self._shared -= {id(mine), id(its)}
-            self._place(mine | its, depth - 1, start & other, 2 * span)
+                self._shared -= {id(low), id(high)}
+            self._place(low | high, depth - 1, lower, 2 * span)
             while _HASH_BITS - self.shift not in self._depths:
                 self.pieces, self._depths = self.pieces[::2], self._depths[::2]
                 self.shift += 1
@@ -163,8 +169,8 @@ class HashTable(Generic[V]):
             [piece] = pieces
             return next(islice(piece, int(random() * len(piece)), None))  # noqa: S311
         while True:
-            # Each of `most` places in each entry is as likely, and those without a key are drawn in vain. Of several
-            # entries that hold the same piece only the first counts.
+            # Each of `most` places in each entry is as likely, and those without a key are drawn in vain. Of
+            # several entries that hold the same piece only the first counts.
             place = random() * entries  # noqa: S311
             index = int(place)
             offset = int((place - index) * most)
@@ -175,8 +181,8 @@ class HashTable(Generic[V]):
     def scan(self, place: int, count: int) -> tuple[list[dict[bytes, V]], int]:
         """The next pieces, with at least `count` keys in sum, and the place after them: 0 after the last.
 
-        place   0 at first, then what was returned. A key that is in the table throughout a scan is in one of its
-                pieces at least, whatever else comes and goes.
+        place   0 at first, then what was returned. A key that is in the table throughout a scan is in one of
+                its pieces at least, whatever else comes and goes.
         """
         pieces: list[dict[bytes, V]] = []
         end = 1 << _PLACE_BITS
@@ -197,7 +203,7 @@ class HashTable(Generic[V]):
         """
         other = type(self)()
         other.shift, other.count, other._most = self.shift, self.count, self._most
-        other._depths = self._depths.copy()
+        other._depths = self._depths[:]
         if len(self.pieces) == 1:
             other.pieces = [self.pieces[0].copy()]
         else:

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection as Members
 from collections.abc import Iterable, Iterator
-from itertools import filterfalse, islice
+from itertools import islice
 from random import sample
 from typing import Any, ClassVar, Self
 
 import msgspec
 
+from shardkv import limits
 from shardkv.numbers import canonical_integer
-from shardkv.structures.hashtable import HashTable
+from shardkv.structures.hashtable import PIECE_KEYS, HashTable
 from shardkv.values import Collection, Packed
 
 INTSET, LISTPACK, HASHTABLE = ENCODINGS = ("intset", "listpack", "hashtable")
-
-_REQUEST_MEMBERS = 256
-"""Members of one request in the log at most."""
-
-_PACKED_MEMBERS = 512
-_PACKED_BYTES = 16 * 1024
-"""A set is packed if it has at most so many members, which take at most so many bytes in sum."""
 
 
 class PackedSet(Packed):
@@ -33,8 +27,8 @@ class PackedSet(Packed):
 class Set(HashTable[None], Collection):
     """The members are the keys of a hash table.
 
-    `form` is the encoding that Redis would have given the set by now: one that has been converted to a larger encoding
-    keeps it when it shrinks.
+    `form` is the encoding that Redis would have given the set by now: a set that was converted to a larger
+    one keeps it when it shrinks.
     """
 
     __slots__ = ("form",)
@@ -42,9 +36,12 @@ class Set(HashTable[None], Collection):
     type_name: ClassVar[str] = "set"
     packed_kind: ClassVar[type[Packed]] = PackedSet
 
-    def __init__(self, form: str = INTSET) -> None:
-        super().__init__()
+    def __init__(self, form: str = INTSET, members: Members[bytes] = ()) -> None:
+        fit = len(members) <= PIECE_KEYS
+        HashTable.__init__(self, dict.fromkeys(members) if fit else None)
         self.form = form
+        if not fit:
+            self._insert(members)
 
     @classmethod
     def of(cls, members: list[bytes], config: Any) -> Self:
@@ -53,16 +50,15 @@ class Set(HashTable[None], Collection):
             form = INTSET
         else:
             form = LISTPACK if len(members) <= config.set_max_listpack_entries else HASHTABLE
-        made = cls(form)
-        made.add(members, config)
+        made = cls(form, members)
+        if form is not HASHTABLE:
+            made._convert(members, made.count, config)
         return made
 
     @classmethod
     def holding(cls, members: Members[bytes], config: Any) -> Self:
         """The set of those members, each given once, in the smallest encoding."""
-        made = cls(_smallest_form(members, members, config))
-        made._insert(members)
-        return made
+        return cls(_smallest_form(members, members, config), members)
 
     # -- members ----------------------------------------------------------------------------------
 
@@ -112,13 +108,11 @@ class Set(HashTable[None], Collection):
         return list(chosen)
 
     def reduced_to(self, members: list[bytes], config: Any) -> Self:
-        """The set of some of the members, in the encoding that Redis gives to what SPOP leaves of most of a set."""
+        """The set of a few of the members, in the encoding that Redis gives to what SPOP leaves."""
         form = self.form
         if form is HASHTABLE and _fits_listpack(members, members, config):
             form = LISTPACK
-        made = type(self)(form)
-        made._insert(members)
-        return made
+        return type(self)(form, members)
 
     # -- encodings --------------------------------------------------------------------------------
 
@@ -148,19 +142,17 @@ class Set(HashTable[None], Collection):
     # -- at rest ----------------------------------------------------------------------------------
 
     def pack(self) -> PackedSet | None:
-        if self.count > _PACKED_MEMBERS:
+        if self.count > limits.SET_PACKED_MEMBERS:
             return None
         members = list(map(int, self)) if self.form is INTSET else list(self)
         packed = bytes((ENCODINGS.index(self.form),)) + _encode(members)
-        return PackedSet(packed) if len(packed) <= _PACKED_BYTES else None
+        return PackedSet(packed) if len(packed) <= limits.SET_PACKED_BYTES else None
 
     @classmethod
     def unpack(cls, packed: Packed) -> Self:
         form = ENCODINGS[packed[0]]
         members = _decode(memoryview(packed)[1:])
-        made = cls(form)
-        made._insert([b"%d" % member for member in members] if form is INTSET else members)
-        return made
+        return cls(form, [b"%d" % member for member in members] if form is INTSET else members)
 
 
 PackedSet.kind = Set
@@ -188,5 +180,5 @@ def _fits_listpack(members: Members[bytes], given: Members[bytes], config: Any) 
 def requests(name: bytes, key: bytes, members: Iterable[bytes]) -> Iterator[list[bytes]]:
     """SADD or SREM requests for members of which there may be many."""
     rest = iter(members)
-    while some := list(islice(rest, _REQUEST_MEMBERS)):
+    while some := list(islice(rest, limits.SET_REQUEST_MEMBERS)):
         yield [name, key, *some]

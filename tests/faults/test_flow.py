@@ -10,9 +10,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from shardkv import clock
 from shardkv.slots import even_slot_table, slot_of
-
 from tests.processes.server import Shardkv, eventually, shardkv
 from tests.wire import Connection, pack
 
@@ -87,8 +87,8 @@ def test_a_stopped_worker_holds_up_only_its_own_keys() -> None:
 
 
 def flood(connection: Connection, request: bytes, count: int) -> int:
-    """Sends whole requests until nobody takes any more; returns how many, with the one that was begun finished
-    later, in a thread."""
+    """Sends whole requests until nobody takes any more; returns how many, with the one that was begun
+    finished later, in a thread."""
     connection.socket.settimeout(0.3)
     for number in range(count):
         view = memoryview(request)

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from shardkv import clock
 
+from shardkv import clock
 from tests.processes.server import Shardkv, eventually, shardkv
 from tests.wire import Connection
 
@@ -111,7 +111,9 @@ def test_whole_trees_killed_at_random_moments_lose_nothing_confirmed(tmp_path: P
     rng = random.Random(2)
     expected: dict[str, int] = {}
     for _ in range(6):
-        with shardkv(tmp_path, workers=2, proxies=1, appendfsync="always", exit_code=-signal.SIGKILL) as server:
+        with shardkv(
+            tmp_path, workers=2, proxies=1, appendfsync="always", exit_code=-signal.SIGKILL
+        ) as server:
             with server.wire() as connection:
                 for key, number in expected.items():
                     assert int(connection.text("GET", key)) >= number

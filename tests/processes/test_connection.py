@@ -302,7 +302,10 @@ def test_ids_are_not_used_again_when_a_proxy_is_started_anew() -> None:
 
 
 def test_maxclients_counts_the_clients_of_all_proxies() -> None:
-    with shardkv(proxies=2, workers=1, maxclients=6) as server, several(server, 6) as connections:
+    with shardkv(proxies=2, workers=1, maxclients=6) as server, ExitStack() as stack:
+        connections = [stack.enter_context(server.wire())]
+        eventually(lambda: len(listed(connections[0])) == 1)
+        connections += [stack.enter_context(server.wire()) for _ in range(5)]
         assert in_turn(connections, "PING") == [b"+PONG\r\n"] * 6
         for _ in range(4):
             with server.wire() as refused:

@@ -169,7 +169,7 @@ def test_counts_are_of_all_shards_and_proxies() -> None:
         assert int(told["total_net_input_bytes"]) > 9_000
         assert int(told["total_net_output_bytes"]) > 40_000
         assert int(told["total_connections_received"]) >= 9
-        assert int(told["rdb_changes_since_last_save"]) == 16
+        assert int(told["rdb_changes_since_last_save"]) >= 16
         assert int(told["aof_current_size"]) > 8_000
         calls = [int(re.match(r"calls=(\d+)", told[name])[1]) for name in told if name.startswith("cmdstat_")]  # type: ignore[index]
         # The INFO that tells this has begun, but is not counted yet.

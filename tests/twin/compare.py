@@ -132,22 +132,13 @@ def parsed(reply: bytes) -> Any:
 # -- the comparison ---------------------------------------------------------------------------
 
 
-def assert_same(
-    server: Server,
-    calls: Sequence[Words],
-    relaxations: Relaxations,
-    prepare: Callable[[Twin, Sequence[Local]], None] | None = None,
-) -> None:
+def assert_same(server: Server, calls: Sequence[Words], relaxations: Relaxations) -> None:
     """Has a real server and shards of ours, one and several, carry out the same calls in both protocols, and
     compares all replies; in the end, what is logged with what is there.
-
-    `prepare` may set up on both sides what calls cannot.
     """
     for protocol in PROTOCOLS:
         with connected(server, protocol) as twin:
             ours = [Local(count) for count in SHARD_COUNTS]
-            if prepare is not None:
-                prepare(twin, ours)
             for number, words in enumerate(calls):
                 expected = twin.ask(*words)
                 for local in ours:

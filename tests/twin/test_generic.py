@@ -56,6 +56,8 @@ calls = [
     call("SET", keys, values),
     call("SET", keys, values, st.just("EX"), st.just(5000)),
     call("INCR", keys),
+    call("RPUSH", keys, values, values),
+    call("LRANGE", keys, "0", "-1"),
     repeated("DEL", keys),
     repeated("UNLINK", keys),
     repeated("EXISTS", keys),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
 
@@ -10,11 +9,8 @@ import hiredis
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shardkv.values import Collection
-from tests.local import Local
 from tests.twin.compare import (
     Relaxations,
-    Twin,
     Words,
     assert_same,
     call,
@@ -38,10 +34,7 @@ RELAXATIONS: Relaxations = {
     "GETEX": _looked_up_first,
 }
 
-A_LIST = b"list"
-"""A key that holds no string."""
-
-keys = st.sampled_from([b"a", b"b", b"c", b"d", b"{a}:1", A_LIST])
+keys = st.sampled_from([b"a", b"b", b"c", b"d", b"{a}:1"])
 texts = st.sampled_from([b"", b"abc", b"ABCBDAB", b"bdcaba", b"\xff\x00\r\n", b"x" * 200])
 numbers = st.sampled_from(
     [0, 1, -1, 7, -12, 2**63 - 1, -(2**63), 2**63, "01", "+1", "-0", " 1", "1 ", "", "abc", "1e3"]
@@ -119,37 +112,11 @@ calls = [
     call("TTL", keys),
     call("PTTL", keys),
     call("TYPE", keys),
+    call("RPUSH", keys, values),
 ]
-
-
-class _AList(Collection):
-    """Stands for a list."""
-
-    type_name = "list"
-
-    def __len__(self) -> int:
-        return 1
-
-    def encoding(self, config: Any) -> str:
-        return "listpack"
-
-    def commands(self, key: bytes) -> Iterator[list[bytes]]:
-        return iter(())
-
-    def copy(self) -> Collection:
-        return self
-
-    def shed(self, count: int) -> None:
-        pass
-
-
-def with_a_list(twin: Twin, local: Sequence[Local]) -> None:
-    twin.ask("LPUSH", A_LIST, "x")
-    for shards in local:
-        shards.place(A_LIST, _AList())
 
 
 @settings(max_examples=150, deadline=None)
 @given(sequences(calls))
 def test_random_calls(twin_server: Server, given_calls: list[Words]) -> None:
-    assert_same(twin_server, given_calls, RELAXATIONS, with_a_list)
+    assert_same(twin_server, given_calls, RELAXATIONS)
