@@ -117,7 +117,7 @@ def _database(word: bytes, name: str, databases: int) -> int:
     if number is None:
         raise CommandError(errors.filter_not_an_integer(name))
     if not 0 <= number < databases:
-        raise CommandError(errors.filter_db_out_of_range(databases))
+        raise CommandError(errors.filter_db_out_of_range(name, databases))
     return number
 
 

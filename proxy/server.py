@@ -50,15 +50,16 @@ class Proxy:
         self.loop = loop
         self.slot_table = slot_table
         self.commands = lookup_table()
+        self._fast = fast_table(self.commands)
+        self.fast = self._fast
+        """The commands that can go straight to the shard of their key: none while a shard is congested or
+        clients are paused, so that every request is looked at before it goes anywhere."""
         self.gates = GATES
         self.pause = pause
         self.sessions: dict[int, Session] = {}
         self.counters = Counters()
         self.rates = Rates(self.counters)
         self.census = Census(index, config.proxies)
-        self.careful = False
-        """Whether every request must be looked at before it goes to its shard: one of them is congested, or
-        there is a pause."""
         self.stalled: set[Session] = set()
         self.slow_readers: set[Session] = set()
         """Sessions whose clients do not take their replies as fast as they come."""
@@ -196,7 +197,8 @@ class Proxy:
         """A shard has become congested or is so no more, or a pause has begun or ended: whoever waited for
         that tries again."""
         paused = self.pause.active
-        self.careful = paused or any(backend.congested for backend in self.backends)
+        careful = paused or any(backend.congested for backend in self.backends)
+        self.fast = {} if careful else self._fast
         stalled, self.stalled = self.stalled, set()
         for session in stalled:
             session.unstall()
@@ -293,6 +295,16 @@ class _ValuesOfShards:
     def deliver(self) -> None:
         if None not in self.block and not self.future.done():
             self.future.set_result([unpack_raw(value) for value in self.block if value is not None])
+
+
+def fast_table(commands: dict[bytes, Command]) -> dict[bytes, tuple[int, int, int, Command]]:
+    """Of the commands with a single key in first place, what a session needs of each for every request: code,
+    fewest and most words, and the command itself."""
+    return {
+        name: (command.code, command.least, command.most, command)
+        for name, command in commands.items()
+        if command.one_key
+    }
 
 
 def lookup_table() -> dict[bytes, Command]:

@@ -23,7 +23,7 @@ from shardkv.command import Command, Place
 from shardkv.errors import CommandError, ProtocolError
 from shardkv.resp.replies import encode_error, resp2, resp3
 from shardkv.resp.requests import RequestReader
-from shardkv.slots import hashtag
+from shardkv.slots import SLOT_MASK, hashtag
 from shardkv.wire import pack_context
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("proxy.session")
 
 _OPEN_BRACE = ord("{")
+_NOTHING: dict[bytes, tuple[int, int, int, Command]] = {}
 
 
 class Session(asyncio.Protocol):
@@ -187,21 +188,25 @@ class Session(asyncio.Protocol):
 
     def _dispatch(self, requests: list[list[Any]]) -> None:
         """Sends each request where it belongs, in order, until one suspends the session."""
+        count = len(requests)
         room = self._window - self._outstanding
-        if len(requests) > room:
+        if count > room:
             self._backlog.extendleft(reversed(requests[room:]))
             del requests[room:]
+            count = room
         proxy = self.proxy
-        table = proxy.commands
         backends = proxy.slot_backends
-        block = new_block(self, len(requests))
+        block = new_block(self, count)
         self._blocks.append(block)
-        self._outstanding += len(requests)
-        proxy.counters.requests += len(requests)
-        index = 0
-        for args in requests:
-            command = table.get(args[0])
-            if command is None or not command.one_key or not self.plain or proxy.careful:
+        self._outstanding += count
+        proxy.counters.requests += count
+        # What is the same for every request is looked up once, and again after a request that may change it.
+        fast = proxy.fast if self.plain else _NOTHING
+        context = self.context
+        command = None
+        for index, args in enumerate(requests):
+            known = fast.get(args[0])
+            if known is None:
                 if not self._perform(args, block, index):
                     self.stalled = True
                     proxy.stalled.add(self)
@@ -210,20 +215,24 @@ class Session(asyncio.Protocol):
                 if self.suspended or self.leaving:
                     self._put_back(requests, block, index + 1)
                     break
-            elif command.least <= len(args) <= command.most:
+                fast = proxy.fast if self.plain else _NOTHING
+                context = self.context
+                command = None
+                continue
+            code, least, most, command = known
+            if least <= len(args) <= most:
                 key = args[1]
                 if _OPEN_BRACE in key:
                     key = hashtag(key)
-                slot = xxh3_64_intdigest(key) & 16383
+                slot = xxh3_64_intdigest(key) & SLOT_MASK
+                args[0] = context | code | slot
                 backend = backends[slot]
-                args[0] = self.context | command.code | slot
                 backend.add_request(args)
                 backend.add_block(block)
                 backend.add_index(index)
             else:
                 self._reject(command, CommandError(errors.wrong_arity(command.name)), block, index)
-            index += 1  # noqa: SIM113 - enumerate() makes a tuple for each request
-        if command is not None and command.one_key:
+        if command is not None:
             self.last_command = command
         proxy.flush_soon()
         if None not in block:

@@ -101,6 +101,27 @@ TOO_MANY_KEYS = b"ERR Number of keys can't be greater than number of args"
 NEGATIVE_LIMIT = b"ERR LIMIT can't be negative"
 NO_VALUES_OUTSIDE_HSCAN = b"ERR NOVALUES option can only be used in HSCAN"
 
+# -- hashes -----------------------------------------------------------------------------------
+# The later ones are those of Redis 8.2, which came with the deadlines of fields.
+
+HASH_VALUE_NOT_AN_INTEGER = b"ERR hash value is not an integer"
+HASH_VALUE_NOT_A_FLOAT = b"ERR hash value is not a float"
+INFINITE_INCREMENT = b"ERR value is NaN or Infinity"
+FIELDS_MISSING = b"ERR Mandatory argument FIELDS is missing or not at the right position"
+NUMFIELDS_NOT_POSITIVE = b"ERR Number of fields must be a positive integer"
+NUMFIELDS_NOT_ABOVE_ZERO = b"ERR Parameter `numFields` should be greater than 0"
+NUMFIELDS_INVALID = b"ERR invalid number of fields"
+NUMFIELDS_MISMATCH = b"ERR The `numfields` parameter must match the number of arguments"
+NEGATIVE_EXPIRE = b"ERR invalid expire time, must be >= 0"
+MISSING_EXPIRE = b"ERR missing expire time"
+FXX_AND_FNX = b"ERR Only one of FXX or FNX arguments can be specified"
+SEVERAL_EXPIRES = b"ERR Only one of EX, PX, EXAT, PXAT or KEEPTTL arguments can be specified"
+
+
+def unknown_argument(word: bytes) -> bytes:
+    return b"ERR unknown argument: %b" % word[:128]
+
+
 # -- the request protocol ---------------------------------------------------------------------
 
 TOO_BIG_COUNT = b"ERR Protocol error: too big mbulk count string"
@@ -257,8 +278,8 @@ def filter_not_an_integer(name: str) -> bytes:
     return f"ERR {name} is not an integer or out of range".encode()
 
 
-def filter_db_out_of_range(databases: int) -> bytes:
-    return b"ERR DB number should be between 0 and %d" % (databases - 1)
+def filter_db_out_of_range(name: str, databases: int) -> bytes:
+    return f"ERR {name} number should be between 0 and {databases - 1}".encode()
 
 
 def unknown_in_filter(what: str, name: str, given: bytes) -> bytes:

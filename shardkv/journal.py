@@ -181,5 +181,27 @@ class Journal:
 
     def settings_changed(self, changed: dict[str, Any]) -> None:
         """Settings have been changed while running."""
+        if "appendonly" in changed:
+            self._switch(on=self.config.appendonly)
         if self.log is not None and "appendfsync" in changed:
             self.log.set_fsync(cast(Policy, self.config.appendfsync))
+
+    def _switch(self, *, on: bool) -> None:
+        """Begins to keep a log, with a rewrite of all there is, or ceases to."""
+        if self.log is not None:
+            if self._walk is not None:
+                self._walk.stop()
+            self._rewrite = self._walk = None
+            self.log.close()
+            self.log = self.shard.records = None
+            self.shard.refuse_writes(None)
+        if on:
+            self.log = AppendLog.start_over(
+                self.folder,
+                fsync=cast(Policy, self.config.appendfsync),
+                filename=self.config.appendfilename,
+                wake=self.worker.wake,
+            )
+            self.shard.records = self.log.records
+            self.shard.start_of_file()
+            self.begin_rewrite()

@@ -19,11 +19,13 @@ from collections.abc import Iterator, KeysView
 from itertools import accumulate, islice
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from shardkv import errors
+from shardkv import errors, limits
 from shardkv.errors import CommandError
 from shardkv.expiry import Deadlines
 from shardkv.slots import SLOTS, slot_of
-from shardkv.values import LARGE_COLLECTION, Collection, Packed, Value
+from shardkv.structures.field_deadlines import NEVER_MS
+from shardkv.structures.hash import Hash, PackedHash
+from shardkv.values import LARGE_COLLECTION, Collection, Packed, Value, unpacked
 
 if TYPE_CHECKING:
     from shardkv.scans import Snapshots
@@ -33,6 +35,7 @@ Slot = dict[bytes, Value]
 C = TypeVar("C", bound=Collection)
 
 _STRINGS = frozenset({bytes, int, bytearray})
+_HASHES = frozenset({Hash, PackedHash})
 
 _RANDOM_TRIES = 20
 """How often `random_key` may hit upon a key that has expired."""
@@ -63,7 +66,7 @@ class Owner(Protocol):
     def swap(self, first: int, second: int) -> None: ...
     def observe(self, db: Database, key: bytes, event: str) -> None: ...
     def propagate(self, db: Database, *args: Any) -> None: ...
-    def propagate_removal(self, db: Database, key: bytes) -> None: ...
+    def propagate_removal(self, db: Database, key: bytes, fields: list[bytes] = ...) -> None: ...
     def rebuild(self, db: Database, requests: list[list[Any]]) -> None: ...
 
 
@@ -77,7 +80,10 @@ class Walk(Protocol):
 class Database:
     """One of the numbered databases, as far as it lies on this shard."""
 
-    __slots__ = ("deadlines", "expires", "has_collections", "index", "shard", "slots", "touched_s", "walk")
+    __slots__ = (
+        *("deadlines", "expires", "field_deadlines", "has_collections", "index"),
+        *("shard", "slots", "touched_s", "walk"),
+    )
 
     def __init__(self, shard: Owner, index: int) -> None:
         self.shard = shard
@@ -85,9 +91,9 @@ class Database:
         self.walk: Walk | None = None
         self._begin()
 
-    def clear(self) -> tuple[list[Slot], Deadlines]:
+    def clear(self) -> tuple[list[Slot], Deadlines, Deadlines]:
         """Empties the database at once; returns what was in it, for the caller to free in slices."""
-        old = (self.slots, self.deadlines)
+        old = (self.slots, self.deadlines, self.field_deadlines)
         self._begin()
         return old
 
@@ -95,6 +101,8 @@ class Database:
         self.slots: list[Slot] = [{} for _ in range(SLOTS)]
         self.deadlines = Deadlines()
         self.expires = self.deadlines.at_ms
+        self.field_deadlines = Deadlines()
+        """When the first field of each hash expires that has such fields; not later at least."""
         self.has_collections = False
         """Whether anything but strings has ever been stored: while not, nothing need be looked at to be
         freed."""
@@ -104,7 +112,7 @@ class Database:
 
     def exchange(self, other: Database) -> None:
         """Swaps contents with another database of the same shard."""
-        for name in ("slots", "deadlines", "expires", "touched_s", "has_collections"):
+        for name in ("slots", "deadlines", "expires", "field_deadlines", "touched_s", "has_collections"):
             mine = getattr(self, name)
             setattr(self, name, getattr(other, name))
             setattr(other, name, mine)
@@ -207,8 +215,10 @@ class Database:
         if self.walk is not None:
             self.walk.before_change(self, slot, key)
         if self.has_collections or value.__class__ not in _STRINGS:
-            self._retire(self.slots[slot].get(key))
+            self._retire(key, self.slots[slot].get(key))
             self.has_collections = True
+            if value.__class__ in _HASHES:
+                self.watch_fields(key, value)
         self.slots[slot][key] = value
         if self.expires and not keep_deadline:
             self.deadlines.remove(key)
@@ -233,7 +243,7 @@ class Database:
             self.deadlines.remove(key)
         value = self.slots[slot].pop(key, None)
         if self.has_collections:
-            self._retire(value)
+            self._retire(key, value)
         return value
 
     def take(self, key: bytes, slot: int = -1) -> Value | None:
@@ -244,10 +254,13 @@ class Database:
             self.walk.before_change(self, slot, key)
         if self.expires:
             self.deadlines.remove(key)
+        self.field_deadlines.remove(key)
         return self.slots[slot].pop(key, None)
 
-    def _retire(self, value: Value | None) -> None:
-        """Has a value that no key holds any more freed in slices, if it is large."""
+    def _retire(self, key: bytes, value: Value | None) -> None:
+        """Has a value that its key does not hold any more freed in slices, if it is large."""
+        if self.field_deadlines.at_ms:
+            self.field_deadlines.remove(key)
         if isinstance(value, Collection) and len(value) > LARGE_COLLECTION:
             self.shard.graveyard.append(value)
 
@@ -289,6 +302,43 @@ class Database:
         if shard.observers:
             shard.observe(self, key, "expired")
 
+    def watch_fields(self, key: bytes, value: Value) -> None:
+        """Has a hash looked at when the first of its fields expires."""
+        found = unpacked(value)
+        if isinstance(found, Hash) and found.deadlines is not None:
+            first_ms = found.deadlines.first_ms
+            if first_ms < self.field_deadlines.at_ms.get(key, NEVER_MS):
+                self.field_deadlines.set(key, first_ms, self.shard.now_ms)
+
+    def expire_due_fields(self, key: bytes) -> None:
+        """Removes some of the fields of a hash whose time has come, and has the others looked at in time."""
+        self.field_deadlines.remove(key)
+        value = self.peek(key)
+        if value is None:
+            return
+        slot = slot_of(key)
+        if self.walk is not None:
+            self.walk.before_change(self, slot, key)
+        found = value if value.__class__ is Hash else self._unpack(Hash, key, value)
+        due = found.expired(self.shard.now_ms, limits.EXPIRED_FIELDS_AT_ONCE)
+        if due:
+            self.expire_fields(key, found, due)
+        if found.count:
+            self.watch_fields(key, found)
+
+    def expire_fields(self, key: bytes, found: Hash, fields: list[bytes]) -> None:
+        """Removes fields of a hash whose time has come, and has the removal logged. The key goes with the
+        last field."""
+        found.discard(fields)
+        shard = self.shard
+        shard.propagate_removal(self, key, fields)
+        if shard.observers:
+            shard.observe(self, key, "hexpired")
+        if not found.count:
+            self.remove(key)
+            if shard.observers:
+                shard.observe(self, key, "del")
+
     # -- the whole database ---------------------------------------------------------------------
 
     def __len__(self) -> int:
@@ -317,17 +367,34 @@ class Database:
 
     def random_key(self) -> bytes | None:
         """A key at random, each as likely as any other, or None if there is none."""
+        # A slot drawn at random is taken the more likely the more keys it has. That soon hits upon one, unless
+        # there are few keys, or most of them in few slots; then it pays to count.
+        largest = self.sizes().largest
+        for _ in range(_RANDOM_TRIES):
+            number = random.randrange(SLOTS)  # noqa: S311
+            slot = self.slots[number]
+            if random.random() * largest < len(slot):  # noqa: S311
+                key = next(islice(slot, random.randrange(len(slot)), None))  # noqa: S311
+                if self.peek(key, number) is not None:
+                    return key
         for _ in range(_RANDOM_TRIES):
             ends = list(accumulate(map(len, self.slots)))
             if not ends[-1]:
                 return None
             place = random.randrange(ends[-1])  # noqa: S311
-            slot = bisect_right(ends, place)
-            key = next(islice(reversed(self.slots[slot]), ends[slot] - 1 - place, None))
-            if self.peek(key, slot) is not None:
+            number = bisect_right(ends, place)
+            key = next(islice(reversed(self.slots[number]), ends[number] - 1 - place, None))
+            if self.peek(key, number) is not None:
                 return key
         # Nearly all keys have expired, and are about to be removed.
         return next(self.keys(), None)
+
+    def sizes(self) -> Sizes:
+        """How many keys there are, as of less than a second ago."""
+        if self._sizes.at_s != self.shard.now_s:
+            sizes = list(map(len, self.slots))
+            self._sizes = Sizes(self.shard.now_s, sum(sizes), max(sizes))
+        return self._sizes
 
 
 def string(value: Value | None) -> bytes | bytearray:

@@ -143,3 +143,18 @@ SET_REQUEST_MEMBERS = 256
 
 REPEATED_MEMBERS = 16 * 1024 * 1024
 """Members that one SRANDMEMBER returns at most, any of them perhaps several times. Redis has no bound."""
+
+# -- hashes -----------------------------------------------------------------------------------
+
+HASH_PACKED_FIELDS = 512
+HASH_PACKED_BYTES = 16 * 1024
+"""A hash up to this is packed as a whole when it is at rest."""
+
+HASH_REQUEST_FIELDS = 256
+"""Fields in one of the requests that rebuild a hash."""
+
+LAST_FIELD_DEADLINE_MS = (2**48 - 2) // 4
+"""The latest deadline of a field, in ms since 1970 (as Redis 8.2, HFE_MAX_ABS_TIME_MSEC)."""
+
+EXPIRED_FIELDS_AT_ONCE = 128
+"""Expired fields of one hash removed between two looks at the clock."""

@@ -273,10 +273,11 @@ class Shard:
         """Has the log say this instead of the running command's own request; may be called several times."""
         self._effects.append((db.index, list(args)))
 
-    def propagate_removal(self, db: Database, key: bytes) -> None:
-        """Logs the removal of an expired key, ahead of what the running command logs."""
+    def propagate_removal(self, db: Database, key: bytes, fields: list[bytes] | None = None) -> None:
+        """Logs the removal of an expired key, or of expired fields of a hash, ahead of what the running
+        command logs."""
         if self.records is not None:
-            self._append(db.index, [b"DEL", key])
+            self._append(db.index, [b"HDEL", key, *fields] if fields else [b"DEL", key])
 
     def _log(self, db: Database, command: Command, args: list[Any]) -> None:
         """Logs what the command has changed: its own request, unless it has said something else."""
@@ -336,15 +337,16 @@ class Shard:
     # -- loading --------------------------------------------------------------------------------
 
     def rebuild(self, db: Database, requests: list[list[Any]]) -> None:
-        """Runs requests that build keys anew, as `replay` does; what to log of it and whom to tell is up to the
-        caller."""
+        """Runs requests that build keys anew, as `replay` does, where nothing expires; what to log of it and
+        whom to tell is up to the caller."""
         observers, self.observers = self.observers, []
+        now_ms, self.now_ms = self.now_ms, 0
         self._replay_db = db
         try:
             for args in requests:
                 self.replay(list(args))
         finally:
-            self.observers = observers
+            self.observers, self.now_ms = observers, now_ms
 
     def begin_replay(self) -> None:
         """Called before requests are replayed: nothing is logged, and nothing expires."""
@@ -388,15 +390,20 @@ class Shard:
     # -- chores ---------------------------------------------------------------------------------
 
     def expire_due(self, budget_s: float) -> bool:
-        """Removes keys whose time has come, for about so many seconds; whether some may be left."""
+        """Removes keys, and fields of hashes, whose time has come, for about so many seconds; whether some
+        may be left."""
         until = clock.monotonic() + budget_s
         for db in self.databases.values():
-            for key in db.deadlines.due(self.now_ms):
-                if self.locks.must_wait([(db.index, key)], whole=False, writes=True):
-                    break
-                db.expire(key)
-                if clock.monotonic() >= until:
-                    return True
+            for deadlines, expire in (
+                (db.deadlines, db.expire),
+                (db.field_deadlines, db.expire_due_fields),
+            ):
+                for key in deadlines.due(self.now_ms):
+                    if self.locks.must_wait([(db.index, key)], whole=False, writes=True):
+                        break
+                    expire(key)
+                    if clock.monotonic() >= until:
+                        return True
         return False
 
     def bury(self, budget_s: float) -> None:

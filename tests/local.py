@@ -19,6 +19,7 @@ from proxy.transaction import Commit, Counters, GiveToken, Pause, Prepare, Relea
 from shardkv import commands, wire
 from shardkv.command import COMMANDS, Command, Place, number_commands
 from shardkv.errors import CommandError, unknown_command, unknown_subcommand, wrong_arity
+from shardkv.keyspace import Database
 from shardkv.plan import Call, coded
 from shardkv.resp.replies import unpack_raw
 from shardkv.settings import Config
@@ -179,6 +180,10 @@ class Local:
         [reply] = self._run(shard, [[code, *args]])
         answer = unpack_raw(reply)
         return [unpack_raw(part) for part in answer] if isinstance(answer, list) else answer
+
+    def database_of(self, key: bytes) -> Database:
+        """The selected database on the shard that owns a key."""
+        return self.shards[self.slot_table[slot_of(key)]].database(self.db)
 
     # -- the log --------------------------------------------------------------------------------
 

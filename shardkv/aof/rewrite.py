@@ -84,8 +84,8 @@ class Rewrite:
     def start(self) -> bool:
         """Takes the cut: what was committed until now is for the base, what follows for the new increment.
 
-        False if the rewrite is not ready or abandoned, or if what is pending cannot be committed; then try again
-        later.
+        False if the rewrite is not ready or abandoned, or if what is pending cannot be committed; then try
+        again later.
         """
         increment = self._increment
         if self._abandoned or self.stage is not Stage.READY or increment is None:

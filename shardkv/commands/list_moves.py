@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from shardkv import errors
 from shardkv.command import DENYOOM, MOVABLEKEYS, WRITE, Key, command
-from shardkv.commands.lists import pop_many, popped, push
+from shardkv.commands.lists import pop_many, popped, push_left, push_right
 from shardkv.errors import CommandError
 from shardkv.keyspace import Database
 from shardkv.numbers import integer
@@ -30,11 +30,11 @@ def is_left(word: bytes) -> bool:
 
 
 def _plan_lmove(call: Call) -> Plan:
-    return _plan_move(call, is_left(call.args[3]), is_left(call.args[4]))
+    return (yield from _plan_move(call, is_left(call.args[3]), is_left(call.args[4])))
 
 
 def _plan_rpoplpush(call: Call) -> Plan:
-    return _plan_move(call, False, True)
+    return (yield from _plan_move(call, False, True))
 
 
 def _plan_move(call: Call, from_left: bool, to_left: bool) -> Plan:
@@ -59,7 +59,8 @@ def _move(db: Database, source: bytes, destination: bytes, from_left: bool, to_l
         return None
     db.edit_as(List, destination)
     element = found.pop_left() if from_left else found.pop_right()
-    push(db, destination, [element], left=to_left)
+    push = push_left if to_left else push_right
+    push(db, destination, [element])
     popped(db, source, found, "lpop" if from_left else "rpop")
     return element
 

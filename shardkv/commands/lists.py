@@ -16,30 +16,29 @@ from shardkv.structures.list import List
 # -- the ends ---------------------------------------------------------------------------------
 
 
-def push(db: Database, key: bytes, elements: list[bytes], slot: int = -1, *, left: bool) -> int:
-    """Adds elements at an end of a list, which is made if there is none; returns its length."""
+def push_left(db: Database, key: bytes, elements: list[bytes], slot: int = -1) -> int:
+    """Adds elements in front of a list, which is made if there is none; returns its length."""
     found = db.edit_as(List, key, slot)
     if found is None:
         found = List()
-        length = _push(db, found, elements, left)
-        db.put(key, found, "lpush" if left else "rpush", slot)
+        length = found.push_left(elements, db.shard.config)
+        db.put(key, found, "lpush", slot)
         return length
-    length = _push(db, found, elements, left)
-    db.changed(key, "lpush" if left else "rpush")
+    length = found.push_left(elements, db.shard.config)
+    db.changed(key, "lpush")
     return length
 
 
-def _push(db: Database, found: List, elements: list[bytes], left: bool) -> int:
-    config = db.shard.config
-    return found.push_left(elements, config) if left else found.push_right(elements, config)
-
-
-def _push_if_there(db: Database, args: list[Any], *, left: bool) -> int:
-    found = db.edit_as(List, args[1], args[0])
+def push_right(db: Database, key: bytes, elements: list[bytes], slot: int = -1) -> int:
+    """Adds elements behind a list, which is made if there is none; returns its length."""
+    found = db.edit_as(List, key, slot)
     if found is None:
-        return 0
-    length = _push(db, found, args[2:], left)
-    db.changed(args[1], "lpush" if left else "rpush")
+        found = List()
+        length = found.push_right(elements, db.shard.config)
+        db.put(key, found, "rpush", slot)
+        return length
+    length = found.push_right(elements, db.shard.config)
+    db.changed(key, "rpush")
     return length
 
 
@@ -55,7 +54,7 @@ def _push_if_there(db: Database, args: list[Any], *, left: bool) -> int:
 )
 def lpush(db: Database, args: list[Any]) -> Any:
     """Prepends one or more elements to a list. Creates the key if it doesn't exist."""
-    return push(db, args[1], args[2:], args[0], left=True)
+    return push_left(db, args[1], args[2:], args[0])
 
 
 @command(
@@ -70,7 +69,7 @@ def lpush(db: Database, args: list[Any]) -> Any:
 )
 def rpush(db: Database, args: list[Any]) -> Any:
     """Appends one or more elements to a list. Creates the key if it doesn't exist."""
-    return push(db, args[1], args[2:], args[0], left=False)
+    return push_right(db, args[1], args[2:], args[0])
 
 
 @command(
@@ -85,7 +84,8 @@ def rpush(db: Database, args: list[Any]) -> Any:
 )
 def lpushx(db: Database, args: list[Any]) -> Any:
     """Prepends one or more elements to a list only when the list exists."""
-    return _push_if_there(db, args, left=True)
+    slot, key = args[0], args[1]
+    return 0 if db.edit_as(List, key, slot) is None else push_left(db, key, args[2:], slot)
 
 
 @command(
@@ -100,7 +100,8 @@ def lpushx(db: Database, args: list[Any]) -> Any:
 )
 def rpushx(db: Database, args: list[Any]) -> Any:
     """Appends one or more elements to a list only when the list exists."""
-    return _push_if_there(db, args, left=False)
+    slot, key = args[0], args[1]
+    return 0 if db.edit_as(List, key, slot) is None else push_right(db, key, args[2:], slot)
 
 
 @command(
@@ -115,7 +116,15 @@ def rpushx(db: Database, args: list[Any]) -> Any:
 def lpop(db: Database, args: list[Any]) -> Any:
     """Returns and removes one or more elements from the beginning of a list. Deletes the list if the last
     element was popped."""
-    return _pop(db, args, "lpop")
+    if len(args) > 2:
+        return _pop_counted(db, args, "lpop")
+    slot, key = args
+    found = db.edit_as(List, key, slot)
+    if found is None:
+        return None
+    element = found.pop_left()
+    popped(db, key, found, "lpop", slot)
+    return element
 
 
 @command(
@@ -130,23 +139,25 @@ def lpop(db: Database, args: list[Any]) -> Any:
 def rpop(db: Database, args: list[Any]) -> Any:
     """Returns and removes one or more elements from the end of a list. Deletes the list if the last
     element was popped."""
-    return _pop(db, args, "rpop")
-
-
-def _pop(db: Database, args: list[Any], name: str) -> Any:
-    counted = len(args) > 2
-    if counted:
-        if len(args) > 3:
-            raise CommandError(errors.wrong_arity(name))
-        count = _not_negative(args[2], errors.NOT_A_COUNT)
-    slot, key = args[0], args[1]
+    if len(args) > 2:
+        return _pop_counted(db, args, "rpop")
+    slot, key = args
     found = db.edit_as(List, key, slot)
     if found is None:
-        return NULL_ARRAY if counted else None
-    if not counted:
-        element = found.pop_left() if name == "lpop" else found.pop_right()
-        popped(db, key, found, name, slot)
-        return element
+        return None
+    element = found.pop_right()
+    popped(db, key, found, "rpop", slot)
+    return element
+
+
+def _pop_counted(db: Database, args: list[Any], name: str) -> Any:
+    if len(args) > 3:
+        raise CommandError(errors.wrong_arity(name))
+    slot, key, _ = args
+    count = _not_negative(args[2], errors.NOT_A_COUNT)
+    found = db.edit_as(List, key, slot)
+    if found is None:
+        return NULL_ARRAY
     return pop_many(db, key, found, count, slot, left=name == "lpop") if count else []
 
 
@@ -159,7 +170,7 @@ def pop_many(db: Database, key: bytes, found: List, count: int, slot: int = -1, 
 
 def popped(db: Database, key: bytes, found: List, event: str, slot: int = -1) -> None:
     """Says that elements were taken out of a list. The key goes with the last one."""
-    if found:
+    if found.count:
         db.changed(key, event)
     else:
         db.remove(key, slot)
@@ -180,7 +191,7 @@ def popped(db: Database, key: bytes, found: List, event: str, slot: int = -1) ->
 def llen(db: Database, args: list[Any]) -> Any:
     """Returns the length of a list."""
     found = db.read_as(List, args[1], args[0])
-    return 0 if found is None else len(found)
+    return 0 if found is None else found.count
 
 
 @command(
@@ -235,7 +246,7 @@ def lrange(db: Database, args: list[Any]) -> Any:
     found = db.read_as(List, args[1], args[0])
     if found is None:
         return []
-    return found.between(*_span(start, stop, len(found)))
+    return found.between(*_span(start, stop, found.count))
 
 
 @command(
@@ -253,12 +264,12 @@ def ltrim(db: Database, args: list[Any]) -> Any:
     found = db.edit_as(List, key, slot)
     if found is None:
         return OK
-    start, stop = _span(start, stop, len(found))
+    start, stop = _span(start, stop, found.count)
     if start >= stop:
         db.remove(key, slot)
         db.changed(key, "ltrim")
         db.changed(key, "del")
-    elif start > 0 or stop < len(found):
+    elif start > 0 or stop < found.count:
         found.trim(start, stop)
         db.changed(key, "ltrim")
     elif db.shard.observers:
@@ -302,7 +313,7 @@ def linsert(db: Database, args: list[Any]) -> Any:
     if not found.insert(pivot, element, db.shard.config, after=where == b"AFTER"):
         return -1
     db.changed(key, "linsert")
-    return len(found)
+    return found.count
 
 
 @command(
@@ -320,7 +331,7 @@ def lrem(db: Database, args: list[Any]) -> Any:
     found = db.edit_as(List, key, slot)
     if found is None:
         return 0
-    removed = found.remove(element, abs(count) or len(found), backwards=count < 0)
+    removed = found.remove(element, abs(count) or found.count, backwards=count < 0)
     if removed:
         popped(db, key, found, "lrem", slot)
     return removed
@@ -385,6 +396,6 @@ def lpos(db: Database, args: list[Any]) -> Any:
     found = db.read_as(List, args[1], args[0])
     if found is None:
         return None if matches is None else []
-    indexes = found.indexes(args[2], reach or len(found), backwards=rank < 0)
+    indexes = found.indexes(args[2], reach or found.count, backwards=rank < 0)
     ranked = islice(indexes, abs(rank) - 1, None)
     return next(ranked, None) if matches is None else list(islice(ranked, matches or None))

@@ -16,13 +16,14 @@ from shardkv.limits import (
     LIST_REQUEST_BYTES,
 )
 from shardkv.structures.list_nodes import ListNodes, remove
-from shardkv.structures.listpack import EMPTY_BYTES, Limit, entry_bytes, limit
+from shardkv.structures.listpack import EMPTY_BYTES, MOST_OVERHEAD, Limit, entry_bytes, limit
 from shardkv.values import Collection, Packed
 
 _END_ELEMENTS = 2 * LIST_NODE_ELEMENTS
 """An end that has grown beyond this gives what is further inside to the nodes."""
 
-_UNKNOWN = -1
+_MEASURED = 0
+_FAR_TOO_LARGE = -1
 
 
 class List(Collection):
@@ -34,7 +35,7 @@ class List(Collection):
     also waits until the elements left all come from the same node of its quicklist.
     """
 
-    __slots__ = ("_count", "_head", "_listpack_bytes", "_nodes", "_quicklist", "_tail")
+    __slots__ = ("_head", "_listpack_bytes", "_nodes", "_quicklist", "_room", "_tail", "count")
 
     type_name: ClassVar[str] = "list"
 
@@ -42,11 +43,15 @@ class List(Collection):
         self._head: list[bytes] = []
         self._nodes: ListNodes | None = None
         self._tail: list[bytes] = []
-        self._count = 0
+        self.count = 0
+        """The number of elements."""
         self._quicklist = False
         """Whether the list has grown too large for a listpack, and not become small since."""
+        self._room = _MEASURED
+        """How many bytes may be added for sure before a listpack would be too large; or _FAR_TOO_LARGE; or
+        _MEASURED, if it has to be known exactly."""
         self._listpack_bytes = EMPTY_BYTES
-        """What the elements would take in a listpack; _UNKNOWN while there are far too many."""
+        """What the elements would take in a listpack, if measured."""
 
     @classmethod
     def of(cls, elements: list[bytes], config: Any) -> List:
@@ -56,7 +61,7 @@ class List(Collection):
         return made
 
     def __len__(self) -> int:
-        return self._count
+        return self.count
 
     def __iter__(self) -> Iterator[bytes]:
         return chain(self._head, chain.from_iterable(self._nodes or ()), self._tail)
@@ -66,8 +71,8 @@ class List(Collection):
     def push_left(self, elements: list[bytes], config: Any) -> int:
         """Adds elements in front, one after the other, so that the last becomes the first; returns the
         length."""
-        if self._listpack_bytes >= 0:
-            self._measure_growth(elements, config)
+        if self._room >= 0:
+            self._notice_growth(elements, config)
         head = self._head
         if len(elements) == 1:
             head.insert(0, elements[0])
@@ -75,33 +80,33 @@ class List(Collection):
             head[:0] = elements[::-1]
         if len(head) > _END_ELEMENTS:
             self._settle_head()
-        self._count += len(elements)
-        return self._count
+        self.count += len(elements)
+        return self.count
 
     def push_right(self, elements: list[bytes], config: Any) -> int:
         """Adds elements behind; returns the length."""
-        if self._listpack_bytes >= 0:
-            self._measure_growth(elements, config)
+        if self._room >= 0:
+            self._notice_growth(elements, config)
         tail = self._tail
         tail += elements
         if len(tail) > _END_ELEMENTS:
             self._settle_tail()
-        self._count += len(elements)
-        return self._count
+        self.count += len(elements)
+        return self.count
 
     def pop_left(self) -> bytes:
         """Takes out the first element. There must be one."""
         element = (self._head or self._refilled_head()).pop(0)
-        self._count -= 1
-        if self._listpack_bytes >= 0:
+        self.count -= 1
+        if self._room == _MEASURED:
             self._listpack_bytes -= entry_bytes(element)
         return element
 
     def pop_right(self) -> bytes:
         """Takes out the last element. There must be one."""
         element = (self._tail or self._refilled_tail()).pop()
-        self._count -= 1
-        if self._listpack_bytes >= 0:
+        self.count -= 1
+        if self._room == _MEASURED:
             self._listpack_bytes -= entry_bytes(element)
         return element
 
@@ -113,7 +118,7 @@ class List(Collection):
 
     def pop_many_right(self, count: int) -> list[bytes]:
         """Takes out so many elements behind, or all; returns them, the last one first."""
-        elements = self.between(max(0, self._count - count), self._count)
+        elements = self.between(max(0, self.count - count), self.count)
         self._drop_right(len(elements))
         elements.reverse()
         return elements
@@ -159,16 +164,16 @@ class List(Collection):
         """Elements have gone: takes note of it if the list is short now."""
         if not self._nodes:
             self._nodes = None
-        if self._listpack_bytes < 0 and self._count <= LIST_MEASURED_ELEMENTS:
-            self._listpack_bytes = EMPTY_BYTES + sum(map(entry_bytes, self))
+        if self._room < 0 and self.count <= LIST_MEASURED_ELEMENTS:
+            self._measure()
 
     # -- positions ------------------------------------------------------------------------------
 
     def get(self, index: int) -> bytes | None:
         """The element at an index, which counts from the end if negative; None if there is none."""
         if index < 0:
-            index += self._count
-        if not 0 <= index < self._count:
+            index += self.count
+        if not 0 <= index < self.count:
             return None
         elements, index = self._at(index)
         return elements[index] if isinstance(elements, list) else elements.get(index)
@@ -176,12 +181,16 @@ class List(Collection):
     def set(self, index: int, element: bytes, config: Any) -> bool:
         """Puts an element in the place of the one at an index, as for `get`; whether there was one."""
         if index < 0:
-            index += self._count
-        if not 0 <= index < self._count:
+            index += self.count
+        if not 0 <= index < self.count:
             return False
         elements, index = self._at(index)
-        if self._listpack_bytes >= 0:
-            self._measure_replacement(elements, index, element, config)
+        if self._room >= 0:
+            self._notice_growth([element], config)
+            if self._room == _MEASURED:
+                self._listpack_bytes -= entry_bytes(
+                    elements[index] if isinstance(elements, list) else elements.get(index)
+                )
         if isinstance(elements, list):
             elements[index] = element
         else:
@@ -218,15 +227,15 @@ class List(Collection):
 
     def trim(self, start: int, stop: int) -> None:
         """Drops the elements before index `start`, not negative, and from `stop` on. Some must remain."""
-        if stop < self._count:
-            self._drop_right(self._count - stop)
+        if stop < self.count:
+            self._drop_right(self.count - stop)
         if start > 0:
             self._drop_left(start)
 
     def _drop_left(self, count: int) -> None:
-        if self._listpack_bytes >= 0:
+        if self._room == _MEASURED:
             self._listpack_bytes -= sum(map(entry_bytes, self.between(0, count)))
-        self._count -= count
+        self.count -= count
         inner = count - len(self._head)
         if inner < 0:
             del self._head[:count]
@@ -240,9 +249,9 @@ class List(Collection):
         self._tidy()
 
     def _drop_right(self, count: int) -> None:
-        if self._listpack_bytes >= 0:
-            self._listpack_bytes -= sum(map(entry_bytes, self.between(self._count - count, self._count)))
-        self._count -= count
+        if self._room == _MEASURED:
+            self._listpack_bytes -= sum(map(entry_bytes, self.between(self.count - count, self.count)))
+        self.count -= count
         inner = count - len(self._tail)
         if inner < 0:
             del self._tail[-count:]
@@ -260,7 +269,7 @@ class List(Collection):
     def indexes(self, element: bytes, reach: int, *, backwards: bool) -> Iterator[int]:
         """Where an element is, among the first `reach` elements, from the first one on; or among the last,
         from the last one back."""
-        count = self._count
+        count = self.count
         for first, elements in self._holding(element, reach, backwards=backwards):
             found = _indexes(elements, element)
             for index in reversed(found) if backwards else found:
@@ -272,7 +281,7 @@ class List(Collection):
     def _holding(self, element: bytes, reach: int, *, backwards: bool) -> Iterator[tuple[int, list[bytes]]]:
         """The parts that hold an element, with the index of their first."""
         ahead, behind = len(self._head), len(self._tail)
-        head, tail = (0, self._head), (self._count - behind, self._tail)
+        head, tail = (0, self._head), (self.count - behind, self._tail)
         yield tail if backwards else head
         nodes = self._nodes
         if nodes is not None:
@@ -283,6 +292,8 @@ class List(Collection):
 
     def insert(self, pivot: bytes, element: bytes, config: Any, *, after: bool) -> bool:
         """Puts an element before or after the first `pivot`; whether there was one."""
+        if self._room >= 0:
+            self._notice_growth([element], config)
         if pivot in self._head:
             self._head.insert(self._head.index(pivot) + after, element)
         elif self._nodes is not None and self._nodes.insert(pivot, element, after=after):
@@ -290,10 +301,10 @@ class List(Collection):
         elif pivot in self._tail:
             self._tail.insert(self._tail.index(pivot) + after, element)
         else:
+            if self._room == _MEASURED:
+                self._listpack_bytes -= entry_bytes(element)
             return False
-        if self._listpack_bytes >= 0:
-            self._measure_growth([element], config)
-        self._count += 1
+        self.count += 1
         if len(self._head) > _END_ELEMENTS:
             self._settle_head()
         if len(self._tail) > _END_ELEMENTS:
@@ -311,8 +322,8 @@ class List(Collection):
                 removed += part.remove(element, most - removed, backwards=backwards)
             elif part:
                 removed += remove(part, element, most - removed, backwards=backwards)
-        self._count -= removed
-        if self._listpack_bytes >= 0:
+        self.count -= removed
+        if self._room == _MEASURED:
             self._listpack_bytes -= removed * entry_bytes(element)
         self._tidy()
         return removed
@@ -323,34 +334,44 @@ class List(Collection):
         self._notice_shrinking(limit(config.list_max_listpack_size))
         return "quicklist" if self._quicklist else "listpack"
 
-    # Between two pushes a list only shrinks, so it is enough to look before each push whether it had become
-    # small enough for a listpack.
+    # To measure each element would take longer than to push it. So as long as a list is at most half full for
+    # sure, only the room left is counted down, as if nothing were ever taken out; when that is used up, what
+    # is there is measured, and followed exactly until it is half full again. Between two pushes a list only
+    # shrinks, so it is enough to look before each push whether it had become small enough for a listpack.
 
-    def _measure_growth(self, elements: list[bytes], config: Any) -> None:
-        """Elements are about to be added."""
+    def _notice_growth(self, elements: list[bytes], config: Any) -> None:
+        """Elements are about to be added to a list that is not far too large."""
+        count = len(elements)
+        size = len(elements[0]) if count == 1 else sum(map(len, elements))
+        most = size + count * MOST_OVERHEAD
+        if self._room > most:
+            self._room -= most
+            return
+        if self._room > 0:
+            self._measure()
         bounds = limit(config.list_max_listpack_size)
-        size, count = self._listpack_bytes, self._count + len(elements)
+        count += self.count
         if self._quicklist:
             self._notice_shrinking(bounds)
         if not self._quicklist:
-            self._quicklist = size + sum(map(len, elements)) > bounds.size or count > bounds.length
+            if bounds.room and self._listpack_bytes + most <= bounds.room:
+                self._room = bounds.room
+                return
+            # Redis looks at the size of the elements without their overhead.
+            self._quicklist = self._listpack_bytes + size > bounds.size or count > bounds.length
         if self._quicklist and count > 2 * LIST_MEASURED_ELEMENTS:
-            self._listpack_bytes = _UNKNOWN
+            self._room = _FAR_TOO_LARGE
         else:
-            self._listpack_bytes = size + sum(map(entry_bytes, elements))
+            self._listpack_bytes += sum(map(entry_bytes, elements))
 
-    def _measure_replacement(
-        self, elements: list[bytes] | ListNodes, index: int, element: bytes, config: Any
-    ) -> None:
-        """An element is about to be put in another's place. Redis looks whether there is room for both."""
-        old = elements[index] if isinstance(elements, list) else elements.get(index)
-        self._measure_growth([element], config)
-        if self._listpack_bytes >= 0:
-            self._listpack_bytes -= entry_bytes(old)
+    def _measure(self) -> None:
+        self._listpack_bytes = EMPTY_BYTES + sum(map(entry_bytes, self))
+        self._room = _MEASURED
 
     def _notice_shrinking(self, bounds: Limit) -> None:
-        if 0 <= self._listpack_bytes <= bounds.half_size and self._count <= bounds.half_length:
-            self._quicklist = False
+        if self._room == _MEASURED:
+            small = self._listpack_bytes <= bounds.half_size and self.count <= bounds.half_length
+            self._quicklist = self._quicklist and not small
 
     # -- as a value -----------------------------------------------------------------------------
 
@@ -365,8 +386,9 @@ class List(Collection):
         other._head = self._head.copy()
         other._nodes = self._nodes.copy() if self._nodes is not None else None
         other._tail = self._tail.copy()
-        other._count = self._count
+        other.count = self.count
         other._quicklist = self._quicklist
+        other._room = self._room
         other._listpack_bytes = self._listpack_bytes
         return other
 
@@ -378,22 +400,22 @@ class List(Collection):
             nodes.drop_last(count)
         else:
             nodes = self._nodes = None
-        self._count = len(nodes or ())
+        self.count = len(nodes or ())
 
     def pack(self) -> PackedList | None:
-        if self._count > LIST_PACKED_ELEMENTS:
+        if self.count > LIST_PACKED_ELEMENTS:
             return None
         elements = list(self)
         if sum(map(len, elements)) > LIST_PACKED_BYTES:
             return None
-        return PackedList(_encode((self._quicklist, self._listpack_bytes, elements)))
+        return PackedList(_encode((self._quicklist, self._room, self._listpack_bytes, elements)))
 
     @classmethod
     def unpack(cls, packed: Packed) -> List:
         made = cls()
-        made._quicklist, made._listpack_bytes, made._tail = _decode(packed)
-        made._count = len(made._tail)
-        if made._count > _END_ELEMENTS:
+        made._quicklist, made._room, made._listpack_bytes, made._tail = _decode(packed)
+        made.count = len(made._tail)
+        if made.count > _END_ELEMENTS:
             made._settle_tail()
         return made
 
@@ -419,7 +441,7 @@ def _indexes(elements: list[bytes], element: bytes) -> list[int]:
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(tuple[bool, int, list[bytes]]).decode
+_decode = msgspec.msgpack.Decoder(tuple[bool, int, int, list[bytes]]).decode
 
 
 class PackedList(Packed):

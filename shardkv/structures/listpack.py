@@ -12,6 +12,9 @@ from typing import NamedTuple
 EMPTY_BYTES = 7
 """The header and the end mark."""
 
+MOST_OVERHEAD = 10
+"""What an entry takes at most beside the element's bytes."""
+
 _UNLIMITED = 2**63 - 1
 
 _BYTE_LIMITS = (4096, 8192, 16384, 32768, 65536)
@@ -30,6 +33,8 @@ class Limit(NamedTuple):
     half_size: int
     """A quicklist that has shrunk to this, in bytes, and to `half_length` becomes a listpack again."""
     half_length: int
+    room: int
+    """Of a listpack that takes at most half of `size`, in bytes; 0 if elements are counted."""
 
 
 @cache
@@ -37,9 +42,9 @@ def limit(setting: int) -> Limit:
     """What the setting list-max-listpack-size says."""
     if setting < 0:
         size = _BYTE_LIMITS[min(-setting, len(_BYTE_LIMITS)) - 1]
-        return Limit(size, _UNLIMITED, size // 2, _UNLIMITED)
+        return Limit(size, _UNLIMITED, size // 2, _UNLIMITED, size // 2)
     length = max(setting, 1)
-    return Limit(_COUNTED_BYTE_LIMIT, length, _UNLIMITED, length // 2)
+    return Limit(_COUNTED_BYTE_LIMIT, length, _UNLIMITED, length // 2, 0)
 
 
 # Integers in their canonical spelling are stored as numbers, of 7, 13, 16, 24, 32 or 64 bits. Among those

@@ -46,7 +46,7 @@ class Set(HashTable[None], Collection):
     @classmethod
     def of(cls, members: list[bytes], config: Any) -> Self:
         """The set that adding members (one at least, perhaps some of them twice) to nothing makes."""
-        if len(members) <= config.set_max_intset_entries and canonical_integer(members[0]) is not None:
+        if len(members) <= config.set_max_intset_entries and _is_integer(members[0]):
             form = INTSET
         else:
             form = LISTPACK if len(members) <= config.set_max_listpack_entries else HASHTABLE
@@ -165,7 +165,7 @@ def _smallest_form(members: Members[bytes], given: Members[bytes], config: Any) 
     """The encoding of members that were all integers before the given ones came."""
     if len(members) > max(config.set_max_intset_entries, config.set_max_listpack_entries):
         return HASHTABLE
-    if all(canonical_integer(member) is not None for member in given):
+    if all(map(_is_integer, given)):
         return INTSET if len(members) <= config.set_max_intset_entries else HASHTABLE
     return LISTPACK if _fits_listpack(members, members, config) else HASHTABLE
 
@@ -174,7 +174,11 @@ def _fits_listpack(members: Members[bytes], given: Members[bytes], config: Any) 
     """Whether members have room in a listpack, of which only the given ones may be too long."""
     most: int = config.set_max_listpack_entries
     longest: int = config.set_max_listpack_value
-    return len(members) <= most and all(len(member) <= longest for member in given)
+    return len(members) <= most and max(map(len, given)) <= longest
+
+
+def _is_integer(member: bytes) -> bool:
+    return (member.isdigit() or member[:1] == b"-") and canonical_integer(member) is not None
 
 
 def requests(name: bytes, key: bytes, members: Iterable[bytes]) -> Iterator[list[bytes]]:

@@ -57,6 +57,8 @@ ORDINARY = [
     (encode(b"ECHO", b"+(=~|>%*123456789") + PING, echo(b"+(=~|>%*123456789"), None),
     # Requests without arguments are no requests.
     (b"*0\r\n*-1\r\n" + PING + b"*-10\r\n*0\r\n", [[b"PING"]], None),
+    (PING + b"*0\r\n" + PING, [[b"PING"], [b"PING"]], None),
+    (b"*0\r\n", [], None),
     (b"*-9223372036854775808\r\n" + PING, [[b"PING"]], None),
     # Inline requests, between others.
     (b"PING\r\n", [[b"PING"]], None),
@@ -124,6 +126,11 @@ ORDINARY = [
     # Nor are requests anything but arrays.
     (b"+PING\r\n" + PING, [[b"+PING"], [b"PING"]], None),
     (PING + b"~1\r\n$4\r\nPING\r\n", [[b"PING"], [b"~1"], [b"$4"], [b"PING"]], None),
+    (
+        PING + b"|1\r\n$4\r\nPING\r\n$1\r\na\r\n",
+        [[b"PING"], [b"|1"], [b"$4"], [b"PING"], [b"$1"], [b"a"]],
+        None,
+    ),
     (PING + b">1\r\n$4\r\nPING\r\n", [[b"PING"], [b">1"], [b"$4"], [b"PING"]], None),
     (PING + b"%1\r\n$1\r\na\r\n$1\r\nb\r\n", [[b"PING"], [b"%1"], [b"$1"], [b"a"], [b"$1"], [b"b"]], None),
     (PING + b"+\r\n", [[b"PING"], [b"+"]], None),
@@ -242,6 +249,8 @@ def raw_answer(port: int, stream: bytes) -> bytes:
 
 def answer(requests: Requests, error: bytes | None) -> bytes:
     """What a server that knows PING, GET and ECHO sends for the requests and then for the error."""
+    if error == SILENT:
+        return b""  # Redis drops the replies that it has not sent yet.
     replies = [reply(*request) for request in requests]
     return b"".join(replies) + (encode_error(error) if error else b"")
 
@@ -314,7 +323,7 @@ def test_the_count_of_arguments_is_bounded() -> None:
     assert outcome(RequestReader(), [b"*%d\r\n" % (most + 1)]) == ([], INVALID_COUNT)
 
 
-@pytest.mark.parametrize("count", [9, 10, 99_999, 100_000, 300_000])
+@pytest.mark.parametrize("count", [9, 10, 99_999, 100_000, 200_000])
 def test_many_arguments(count: int) -> None:
     request = [b"a"] * count
     assert outcome(RequestReader(), [encode(*request) + PING]) == ([request, [b"PING"]], None)
@@ -492,13 +501,13 @@ def test_a_large_argument_is_held_twice_at_most() -> None:
 
 
 def test_small_pieces_of_a_large_argument_cost_no_more() -> None:
-    stream = encode(b"ECHO", b"x" * 200_000)
+    stream = encode(b"ECHO", b"x" * 60_000)
     pieces = [stream[at : at + 2] for at in range(0, len(stream), 2)]
     reader = RequestReader()
-    with memory_peak_below(600_000):
+    with memory_peak_below(200_000):
         for piece in pieces:
             requests = reader.feed(piece)
-    assert requests == [[b"ECHO", b"x" * 200_000]]
+    assert requests == [[b"ECHO", b"x" * 60_000]]
 
 
 ORDINARY_ARGUMENTS = [

@@ -1,0 +1,78 @@
+"""Lists, beside a real server."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.twin.compare import Relaxations, Words, assert_same, call, repeated, sequences, with_options
+from tests.twin.servers import Server
+
+RELAXATIONS: Relaxations = {}
+
+KEYS = [b"a", b"b", b"c", b"d", b"{a}:1"]
+A_STRING = b"string"
+
+keys = st.sampled_from([*KEYS, *KEYS, A_STRING])
+elements = st.sampled_from([b"x", b"y", b"z", b"", b"1", b"-7", b"\xff\x00\r\n", b"x" * 70, b"long" * 1000])
+numbers = st.sampled_from(
+    [0, 1, 2, -1, -2, 2**63 - 1, -(2**63), -(2**63) + 1, 2**63, "01", "+1", "-0", " 1", "", "abc", "1.0"]
+)
+indexes = st.one_of(st.integers(-6, 6), st.integers(-6, 6), numbers)
+ends = st.sampled_from(["LEFT", "RIGHT", "left", "Right", "UP"])
+
+
+def pushed(name: str) -> st.SearchStrategy[Words]:
+    return st.builds(lambda key, some: (name, key, *some), keys, st.lists(elements, min_size=1, max_size=6))
+
+
+def _lmpop(count_off: int, some: list[bytes], end: str, options: list[Words]) -> Words:
+    return ("LMPOP", len(some) + count_off, *some, end, *(word for option in options for word in option))
+
+
+calls = [
+    call("SET", st.just(A_STRING), elements),
+    pushed("LPUSH"),
+    pushed("RPUSH"),
+    pushed("LPUSHX"),
+    pushed("RPUSHX"),
+    call("LPOP", keys),
+    call("RPOP", keys),
+    call("LPOP", keys, indexes),
+    call("RPOP", keys, indexes),
+    call("LLEN", keys),
+    call("LINDEX", keys, indexes),
+    call("LSET", keys, indexes, elements),
+    call("LRANGE", keys, indexes, indexes),
+    call("LTRIM", keys, indexes, indexes),
+    call("LINSERT", keys, st.sampled_from(["BEFORE", "after", "IN"]), elements, elements),
+    call("LREM", keys, indexes, elements),
+    with_options(
+        call("LPOS", keys, elements),
+        st.one_of(
+            st.tuples(st.sampled_from(["RANK", "count", "MAXLEN", "LEN"]), indexes),
+            st.sampled_from([("RANK",), ("COUNT",)]),
+        ),
+    ),
+    call("LMOVE", keys, keys, ends, ends),
+    call("RPOPLPUSH", keys, keys),
+    st.builds(
+        _lmpop,
+        st.sampled_from([0, 0, 0, 0, 0, 1, -1, 9]),
+        st.lists(keys, min_size=1, max_size=4),
+        ends,
+        st.lists(
+            st.one_of(st.tuples(st.just("COUNT"), indexes), st.sampled_from([("COUNT",), ("x",)])), max_size=2
+        ),
+    ),
+    repeated("DEL", keys),
+    call("TYPE", keys),
+]
+
+contents: list[Words] = [("LRANGE", key, 0, -1) for key in KEYS]
+
+
+@settings(max_examples=200, deadline=None)
+@given(sequences(calls, most=40))
+def test_random_calls(twin_server: Server, given_calls: list[Words]) -> None:
+    assert_same(twin_server, given_calls + contents, RELAXATIONS)
