@@ -36,6 +36,10 @@ class Journal:
         self.shard.on_flush = self._restart_rewrite
 
     @property
+    def _policy(self) -> Policy:
+        return cast(Policy, self.config.appendfsync)
+
+    @property
     def folder(self) -> Path:
         """Where this shard's files are."""
         return Path(self.config.dir) / self.config.appenddirname / f"shard-{self.worker.index}"
@@ -69,7 +73,7 @@ class Journal:
         self.log = AppendLog.open(
             self.folder,
             loaded,
-            fsync=cast(Policy, self.config.appendfsync),
+            fsync=self._policy,
             filename=self.config.appendfilename,
             wake=self.worker.wake,
         )
@@ -116,6 +120,8 @@ class Journal:
             return False
         logger.info("rewriting the append-only file of %d bytes", self.log.current_size)
         self._rewrite = self.log.begin_rewrite()
+        if self.config.no_appendfsync_on_rewrite:
+            self.log.set_fsync("no")
         return True
 
     def step(self, budget_s: float) -> None:
@@ -146,6 +152,8 @@ class Journal:
     def _end_rewrite(self, rewrite: Rewrite) -> None:
         assert self.log is not None
         walk, self._walk, self._rewrite = self._walk, None, None
+        if self.config.no_appendfsync_on_rewrite:
+            self.log.set_fsync(self._policy)
         if walk is not None:
             walk.stop()
         if rewrite.stage is Stage.DONE:
@@ -184,7 +192,7 @@ class Journal:
         if "appendonly" in changed:
             self._switch(on=self.config.appendonly)
         if self.log is not None and "appendfsync" in changed:
-            self.log.set_fsync(cast(Policy, self.config.appendfsync))
+            self.log.set_fsync(self._policy)
 
     def _switch(self, *, on: bool) -> None:
         """Begins to keep a log, with a rewrite of all there is, or ceases to."""
@@ -198,7 +206,7 @@ class Journal:
         if on:
             self.log = AppendLog.start_over(
                 self.folder,
-                fsync=cast(Policy, self.config.appendfsync),
+                fsync=self._policy,
                 filename=self.config.appendfilename,
                 wake=self.worker.wake,
             )

@@ -17,7 +17,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator, KeysView
 from itertools import accumulate, islice
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from shardkv import errors, limits
 from shardkv.errors import CommandError
@@ -37,8 +37,8 @@ C = TypeVar("C", bound=Collection)
 _STRINGS = frozenset({bytes, int, bytearray})
 _HASHES = frozenset({Hash, PackedHash})
 
-_RANDOM_TRIES = 20
-"""How often `random_key` may hit upon a key that has expired."""
+_RANDOM_TRIES = 50
+"""How often `random_key` tries its luck."""
 
 
 class Observer(Protocol):
@@ -77,11 +77,19 @@ class Walk(Protocol):
         """Gets to see a key that is about to change."""
 
 
+class Sizes(NamedTuple):
+    """How many keys a database had at some time (in s), in all and in its largest slot."""
+
+    at_s: int
+    keys: int
+    largest: int
+
+
 class Database:
     """One of the numbered databases, as far as it lies on this shard."""
 
     __slots__ = (
-        *("deadlines", "expires", "field_deadlines", "has_collections", "index"),
+        *("_sizes", "deadlines", "expires", "field_deadlines", "has_collections", "index"),
         *("shard", "slots", "touched_s", "walk"),
     )
 
@@ -109,10 +117,11 @@ class Database:
         self.touched_s = [0] * SLOTS
         """When any key of a slot was last accessed, in s. Keys of one slot share it, which costs next to
         nothing where a time for each key would cost as much as the key."""
+        self._sizes = Sizes(-1, 0, 0)
 
     def exchange(self, other: Database) -> None:
         """Swaps contents with another database of the same shard."""
-        for name in ("slots", "deadlines", "expires", "field_deadlines", "touched_s", "has_collections"):
+        for name in sorted(set(self.__slots__) - {"index", "shard", "walk"}):
             mine = getattr(self, name)
             setattr(self, name, getattr(other, name))
             setattr(other, name, mine)

@@ -174,7 +174,7 @@ def _plan_randomkey(call: Call) -> Plan:
     values = yield Read({shard: [[b"RANDOMKEYOF"]] for shard in range(call.shards)})
     check(values)
     samples = [answers[0] for answers in values.values()]
-    weights = [size if key is not None else 0 for size, key in samples]
+    weights = [max(1, size) if key is not None else 0 for size, key in samples]
     if not any(weights):
         return None
     [(_, chosen)] = random.choices(samples, weights)  # noqa: S311
@@ -183,8 +183,8 @@ def _plan_randomkey(call: Call) -> Plan:
 
 @command("RANDOMKEYOF", group="generic", since="0.1.0", flags=READONLY, internal=True)
 def random_key_of(db: Database, args: list[Any]) -> list[Any]:
-    """Returns how many keys there are, and one of them."""
-    return [len(db), db.random_key()]
+    """Returns how many keys there are, as of a moment ago, and one of them."""
+    return [db.sizes().keys, db.random_key()]
 
 
 @command(

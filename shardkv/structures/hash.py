@@ -103,13 +103,13 @@ class Hash(HashTable[bytes], Collection):
 
     def _insert(self, pairs: list[bytes]) -> int:
         before = self.count
-        rest = iter(pairs)
-        for field, value in zip(rest, rest, strict=True):
+        for place in range(0, len(pairs), 2):
+            field = pairs[place]
             piece = self.pieces[hash(field) >> self.shift]
             if self._shared:
                 piece = self.piece_to_change(field)
             length = len(piece)
-            piece[field] = value
+            piece[field] = pairs[place + 1]
             if len(piece) > length:
                 self.added(field, piece)
         return self.count - before

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from shardkv.command import COMMANDS
+from shardkv.keyspace import Database
+from shardkv.structures.list import List, PackedList
 from tests.local import Local
 
 WRONG_TYPE = "WRONGTYPE Operation against a key holding the wrong kind of value"
@@ -15,8 +16,8 @@ NOT_A_LONG = "ERR value is out of range, value must between -9223372036854775807
 NOT_A_COUNT = "ERR value is out of range, must be positive"
 SYNTAX = "ERR syntax error"
 
-SOME_KEYS = [b"k:%d" % number for number in range(12)]
-"""Keys that lie on all shards."""
+SOME_KEYS = [b"k:5", b"k:0", b"k:3"]
+"""Keys on each of three shards."""
 
 
 def filled(local: Local, key: Any, *elements: Any) -> None:
@@ -173,20 +174,21 @@ RANGES = [
 ]
 
 
-@pytest.mark.parametrize(("start", "stop", "expected"), RANGES)
-def test_lrange(local: Local, start: int, stop: int, expected: str) -> None:
+def test_lrange(local: Local) -> None:
     filled(local, "key", *"abcde")
-    assert local.call("LRANGE", "key", start, stop) == [letter.encode() for letter in expected]
-    assert local.call("LRANGE", "none", start, stop) == []
+    for start, stop, expected in RANGES:
+        assert local.call("LRANGE", "key", start, stop) == [letter.encode() for letter in expected]
+        assert local.call("LRANGE", "none", start, stop) == []
 
 
-@pytest.mark.parametrize(("start", "stop", "expected"), RANGES)
-def test_ltrim_keeps_what_lrange_gives(local: Local, start: int, stop: int, expected: str) -> None:
-    filled(local, "key", *"abcde")
-    assert local.call("LTRIM", "key", start, stop) == b"OK"
-    assert all_of(local, "key") == [letter.encode() for letter in expected]
-    logged = [] if expected == "abcde" else [[b"LTRIM", b"key", b"%d" % start, b"%d" % stop]]
-    assert local.logged() == logged
+def test_ltrim_keeps_what_lrange_gives(local: Local) -> None:
+    for start, stop, expected in RANGES:
+        local.call("DEL", "key")
+        filled(local, "key", *"abcde")
+        assert local.call("LTRIM", "key", start, stop) == b"OK"
+        assert all_of(local, "key") == [letter.encode() for letter in expected]
+        logged = [] if expected == "abcde" else [[b"LTRIM", b"key", b"%d" % start, b"%d" % stop]]
+        assert local.logged() == logged
 
 
 def test_ltrim_of_nothing(local: Local) -> None:
@@ -204,7 +206,7 @@ def test_ranges_are_numbers(local: Local, name: str) -> None:
 
 def test_the_middle_of_a_long_list(local: Local) -> None:
     elements = [b"%d" % number for number in range(3000)]
-    filled(local, "key", *elements)
+    local.call("RPUSH", "key", *elements)
     assert local.call("LINDEX", "key", 1500) == b"1500"
     local.call("LSET", "key", 1500, "x")
     local.call("LINSERT", "key", "BEFORE", "x", "y")
@@ -300,8 +302,8 @@ def test_lpos_of_nothing(local: Local) -> None:
     [
         (
             ("RANK", 0),
-            "ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... or use negative "
-            "to start from the end of the list",
+            "ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... or use "
+            "negative to start from the end of the list",
         ),
         (("RANK", "x"), NOT_AN_INTEGER),
         (("RANK", -(2**63)), NOT_A_LONG),
@@ -327,22 +329,15 @@ def test_lpos_reads_its_options_before_the_key(local: Local, options: tuple[Any,
 @pytest.mark.parametrize("source_end", ["LEFT", "right"])
 @pytest.mark.parametrize("destination_end", ["left", "RIGHT"])
 def test_lmove(local: Local, destination: bytes, source_end: str, destination_end: str) -> None:
-    filled(local, "source", "a", "b", "c")
-    filled(local, destination, "x")
+    local.call("RPUSH", "source", "a", "b", "c")
+    local.call("RPUSH", destination, "x")
     moved = b"a" if source_end == "LEFT" else b"c"
     assert local.call("LMOVE", "source", destination, source_end, destination_end) == moved
     assert all_of(local, "source") == [letter for letter in (b"a", b"b", b"c") if letter != moved]
     expected = [moved, b"x"] if destination_end == "left" else [b"x", moved]
     assert all_of(local, destination) == expected
     content = local.content()
-    filled_again = Local(len(local.shards))
-    filled_again.call("RPUSH", "source", "a", "b", "c")
-    filled_again.call("RPUSH", destination, "x")
-    for shard, of in zip(filled_again.shards, local.shards, strict=True):
-        assert shard.records is not None
-        assert of.records is not None
-        shard.records += of.records
-    assert filled_again.replayed().content() == content
+    assert local.replayed().content() == content
 
 
 @pytest.mark.parametrize("destination", SOME_KEYS)
@@ -489,6 +484,95 @@ def test_a_string_is_no_list(local: Local, words: tuple[Any, ...]) -> None:
     assert local.call("GET", "key") == b"text"
 
 
-def test_every_command_is_tested_for_its_type() -> None:
-    named = {name.lower() for name in LIST_COMMANDS}
-    assert {name for name, command in COMMANDS.items() if command.group == "list"} >= named
+def heard(local: Local, *words: Any) -> list[tuple[bytes, str]]:
+    """The keys and events that a command tells of."""
+    found: list[tuple[bytes, str]] = []
+
+    def hear(db: Database, key: bytes, event: str) -> None:
+        found.append((key, event))
+
+    for shard in local.shards:
+        shard.observers.append(hear)
+    local.call(*words)
+    for shard in local.shards:
+        shard.observers.remove(hear)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("words", "events"),
+    [
+        (("LPUSH", "key", "x", "y"), ["lpush"]),
+        (("RPUSHX", "key", "x"), ["rpush"]),
+        (("LPUSHX", "none", "x"), []),
+        (("LPOP", "key"), ["lpop"]),
+        (("RPOP", "key", 0), []),
+        (("RPOP", "key", 2), ["rpop", "del"]),
+        (("LMPOP", 2, "none", "key", "LEFT"), ["lpop"]),
+        (("LINSERT", "key", "BEFORE", "b", "x"), ["linsert"]),
+        (("LINSERT", "key", "BEFORE", "c", "x"), []),
+        (("LSET", "key", 0, "x"), ["lset"]),
+        (("LREM", "key", 0, "a"), ["lrem"]),
+        (("LREM", "key", 0, "x"), []),
+        (("LTRIM", "key", 0, 0), ["ltrim"]),
+        (("LTRIM", "key", 0, -1), ["ltrim"]),
+        (("LTRIM", "key", 1, 0), ["ltrim", "del"]),
+        (("LTRIM", "none", 1, 0), []),
+        (("LMOVE", "key", "key", "LEFT", "RIGHT"), ["rpush", "lpop"]),
+    ],
+)
+def test_events(local: Local, words: tuple[Any, ...], events: list[str]) -> None:
+    filled(local, "key", "a", "b")
+    assert heard(local, *words) == [(b"key", event) for event in events]
+
+
+@pytest.mark.parametrize("destination", SOME_KEYS)
+def test_events_of_two_keys(local: Local, destination: bytes) -> None:
+    filled(local, "source", "a")
+    events = heard(local, "RPOPLPUSH", "source", destination)
+    assert sorted(events) == sorted([(destination, "lpush"), (b"source", "rpop"), (b"source", "del")])
+
+
+def test_encoding(local: Local) -> None:
+    filled(local, "key", *["x" * 100] * 79)
+    assert local.call("OBJECT", "ENCODING", "key") == b"listpack"
+    local.call("RPUSH", "key", "x" * 100)
+    assert local.call("OBJECT", "ENCODING", "key") == b"quicklist"
+    local.config.list_max_listpack_size = 2
+    filled(local, "other", "a", "b")
+    assert local.call("OBJECT", "ENCODING", "other") == b"listpack"
+    local.call("LINSERT", "other", "BEFORE", "a", "c")
+    assert local.call("OBJECT", "ENCODING", "other") == b"quicklist"
+    local.call("LPOP", "other", 2)
+    assert local.call("OBJECT", "ENCODING", "other") == b"listpack"
+
+
+@pytest.mark.parametrize("newkey", SOME_KEYS)
+def test_a_long_list_is_copied_and_renamed(local: Local, newkey: bytes) -> None:
+    elements = [b"%d" % number for number in range(2000)]
+    local.call("RPUSH", "key", *elements)
+    assert local.call("COPY", "key", newkey) == 1
+    local.call("LSET", "key", 1000, "x")
+    assert all_of(local, newkey) == elements
+    assert local.call("RENAME", "key", newkey) == b"OK"
+    assert local.call("LINDEX", newkey, 1000) == b"x"
+    content = local.content()
+    assert local.replayed().content() == content
+
+
+def test_a_list_at_rest_is_unpacked_when_it_is_touched(local: Local) -> None:
+    filled(local, "key", "a", "b", "c")
+    slot = next(
+        slot for shard in local.shards for db in shard.databases.values() for slot in db.slots if slot
+    )
+    value = slot[b"key"]
+    assert isinstance(value, List)
+    packed = value.pack()
+    assert isinstance(packed, PackedList)
+    slot[b"key"] = packed
+    assert local.call("TYPE", "key") == b"list"
+    assert local.call("OBJECT", "ENCODING", "key") == b"listpack"
+    assert local.call("LRANGE", "key", 0, -1) == [b"a", b"b", b"c"]
+    assert slot[b"key"].__class__ is List
+    slot[b"key"] = packed
+    assert local.call("LPUSH", "key", "x") == 4

@@ -79,6 +79,8 @@ streams = st.one_of(
     damaged(pipelines),
     damaged(long_pipelines),
     damaged(mixtures),
+    reply_pipelines,
+    damaged(reply_pipelines),
     noise,
     noise.map(lambda rest: b"*1\r\n" + rest),
 )

@@ -76,3 +76,30 @@ contents: list[Words] = [("LRANGE", key, 0, -1) for key in KEYS]
 @given(sequences(calls, most=40))
 def test_random_calls(twin_server: Server, given_calls: list[Words]) -> None:
     assert_same(twin_server, given_calls + contents, RELAXATIONS)
+
+
+growing = st.one_of(
+    st.sampled_from([b"1", b"-300", b"70000", b"3000000000", b"x", b"y" * 63, b"z" * 64, b"w" * 2000]),
+    st.sampled_from([b"v" * 4096, b"u" * 8185, b"t" * 8186]),
+)
+"""Elements of which few or many fill what one listpack may have."""
+
+KEY = st.just(b"a")
+# Redis keeps a shrinking list as a quicklist as long as its elements come from several nodes. What is
+# pushed and popped at one end comes from a single one when it is small again.
+stack_calls = [
+    st.builds(
+        lambda some, often: ("RPUSH", b"a", *(some * often)),
+        st.lists(growing, min_size=1, max_size=3),
+        st.sampled_from([1, 5, 60, 400]),
+    ),
+    call("RPOP", KEY, st.sampled_from([1, 1, 2, 20, 300, 2000])),
+    call("LSET", KEY, st.just(-1), growing),
+]
+
+
+@settings(max_examples=100, deadline=None)
+@given(sequences(stack_calls, most=25))
+def test_encodings(twin_server: Server, given_calls: list[Words]) -> None:
+    observed = [words for given_call in given_calls for words in (given_call, ("OBJECT", "ENCODING", b"a"))]
+    assert_same(twin_server, observed, RELAXATIONS)

@@ -28,10 +28,10 @@ def _as_many(ours: Any, theirs: Any) -> bool:
 
 
 def _page(ours: Any, theirs: Any) -> bool:
-    """For a scan's first page: if that is all, in any order."""
+    """For a scan's first page: in any order if it is all, but how much is on a page is up to each side."""
     if not (isinstance(ours, list) and isinstance(theirs, list)):
         return False
-    return b"0" not in (ours[0], theirs[0]) or in_any_order(ours, theirs)
+    return not ours[0] == theirs[0] == b"0" or in_any_order(ours, theirs)
 
 
 RELAXATIONS: Relaxations = {
