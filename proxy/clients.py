@@ -166,7 +166,7 @@ def _age_s(since_s: float) -> int:
 
 
 def _address(session: Session) -> bytes:
-    return session.address()[0].encode()
+    return session.addresses[0].encode()
 
 
 def _ip(session: Session) -> bytes:
@@ -178,7 +178,7 @@ _MATCHES: dict[str, Callable[[Session, Any], bool]] = {
     "TYPE": lambda session, kind: bool(kind == client_type(session)),
     "USER": lambda session, user: bool(user == session.user),
     "ADDR": lambda session, address: bool(address == _address(session)),
-    "LADDR": lambda session, address: bool(address == session.address()[1].encode()),
+    "LADDR": lambda session, address: bool(address == session.addresses[1].encode()),
     "MAXAGE": lambda session, seconds: bool(_age_s(session.created_s) >= seconds),
     "NAME": lambda session, name: bool(name) and name == session.name,
     "IDLE": lambda session, seconds: bool(_age_s(session.last_active_s) >= seconds),
@@ -201,54 +201,37 @@ def client_type(session: Session) -> str:
 def flags(session: Session) -> str:
     """What is particular about a client, a letter each
     (https://redis.io/docs/latest/commands/client-list/)."""
-    found = {
-        "b": session.held,
-        "c": session.closing,
-        "U": session.is_local_socket,
-        "e": session.no_evict,
-        "T": session.no_touch,
-    }
-    return "".join(letter for letter, is_so in found.items() if is_so) or "N"
+    letters = "b" if session.held else ""
+    if session.closing:
+        letters += "c"
+    if session.is_local_socket:
+        letters += "U"
+    if session.no_evict:
+        letters += "e"
+    if session.no_touch:
+        letters += "T"
+    return letters or "N"
 
 
 def line(session: Session) -> bytes:
-    """A client's line in CLIENT LIST, with the fields of Redis 7.2 and without a line break."""
-    address, own_address = session.address()
-    query_bytes, waiting_bytes, reply_bytes = session.waiting_bytes
+    """A client's line in CLIENT LIST, with the fields of Redis 7.2 and without a line break.
+
+    There may be ten thousand of them, so it is all one format.
+    """
+    address, own_address = session.addresses
+    query, waiting, replies = session.waiting_bytes
     command = session.last_command
-    fields = {
-        "id": session.id,
-        "addr": address,
-        "laddr": own_address,
-        "fd": session.transport.get_extra_info("socket").fileno(),
-        "name": _shown(session.name),
-        "age": _age_s(session.created_s),
-        "idle": _age_s(session.last_active_s),
-        "flags": flags(session),
-        "db": session.db,
-        "sub": 0,
-        "psub": 0,
-        "ssub": 0,
-        "multi": -1,
-        "qbuf": query_bytes,
-        "qbuf-free": 0,
-        "argv-mem": waiting_bytes,
-        "multi-mem": 0,
-        "rbs": 0,
-        "rbp": 0,
-        "obl": 0,
-        "oll": int(reply_bytes > 0),
-        "omem": reply_bytes,
-        "tot-mem": query_bytes + waiting_bytes + reply_bytes,
-        "events": "rw" if reply_bytes else "r",
-        "cmd": "NULL" if command is None else command.name,
-        "user": _shown(session.user),
-        "redir": -1,
-        "resp": session.protocol,
-        "lib-name": _shown(session.library[b"lib-name"]),
-        "lib-ver": _shown(session.library[b"lib-ver"]),
-    }
-    return " ".join(f"{name}={value}" for name, value in fields.items()).encode()
+    library = session.library
+    return (
+        f"id={session.id} addr={address} laddr={own_address} fd={session.file_descriptor} "
+        f"name={_shown(session.name)} age={_age_s(session.created_s)} idle={_age_s(session.last_active_s)} "
+        f"flags={flags(session)} db={session.db} sub=0 psub=0 ssub=0 multi=-1 "
+        f"qbuf={query} qbuf-free=0 argv-mem={waiting} multi-mem=0 rbs=0 rbp=0 "
+        f"obl=0 oll={int(replies > 0)} omem={replies} tot-mem={query + waiting + replies} "
+        f"events={'rw' if replies else 'r'} cmd={'NULL' if command is None else command.name} "
+        f"user={_shown(session.user)} redir=-1 resp={session.protocol} "
+        f"lib-name={_shown(library[b'lib-name'])} lib-ver={_shown(library[b'lib-ver'])}"
+    ).encode()
 
 
 def _shown(text: bytes) -> str:

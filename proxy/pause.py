@@ -39,6 +39,6 @@ class Pause:
 
     def holds(self, command: Command) -> bool:
         """Whether a command has to wait."""
-        if not self.active:
+        if not self.until_s or not self.active:
             return False
         return not self.writes_only or bool(command.flags & (Flag.WRITE | Flag.MAY_REPLICATE))

@@ -10,6 +10,8 @@ import socket
 from collections.abc import Coroutine
 from typing import Any
 
+import uvloop
+
 from proxy.backend import Backend, Block, ValueBlock, new_block
 from proxy.census import Census
 from proxy.coordinator import Coordinator
@@ -93,6 +95,9 @@ class Proxy:
 
     def welcome(self, session: Session) -> None:
         """A client has connected: it is taken in, or told why not."""
+        if self._draining_until_s is not None:
+            session.finish()
+            return
         if refusal := self._refusal(session):
             self.counters.rejected_connections += 1
             session.refuse(refusal)
@@ -350,8 +355,6 @@ def run(
     pause: Pause,
 ) -> None:
     """The life of a proxy process. Returns when the supervisor says stop, or is gone."""
-    import uvloop
-
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     allow_open_files(config.maxclients)

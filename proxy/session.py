@@ -12,6 +12,7 @@ import logging
 import socket
 from collections import deque
 from collections.abc import Coroutine
+from functools import cached_property
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -403,6 +404,8 @@ class Session(asyncio.Protocol):
 
     def check_output_limit(self) -> None:
         """Closes the connection if too many replies wait for a client that does not read them."""
+        if self.transport.is_closing():
+            return
         waiting_bytes = self.transport.get_write_buffer_size()
         limit = self.proxy.config.client_output_buffer_limit.normal
         now_s = clock.monotonic()
@@ -439,11 +442,17 @@ class Session(asyncio.Protocol):
         requests = sum(len(word) for args in self._backlog for word in args if isinstance(word, bytes))
         return self.reader.buffered_bytes, requests, self.transport.get_write_buffer_size()
 
-    @property
+    @cached_property
     def is_local_socket(self) -> bool:
         """Whether it came through the unix socket."""
         sock: socket.socket = self.transport.get_extra_info("socket")
         return sock.family == socket.AF_UNIX
+
+    @cached_property
+    def file_descriptor(self) -> int:
+        """The number of the connection's socket in this process."""
+        sock: socket.socket = self.transport.get_extra_info("socket")
+        return sock.fileno()
 
     @property
     def is_from_this_host(self) -> bool:
@@ -453,7 +462,8 @@ class Session(asyncio.Protocol):
         peer = self.transport.get_extra_info("peername")
         return bool(peer) and is_loopback(peer[0])
 
-    def address(self) -> tuple[str, str]:
+    @cached_property
+    def addresses(self) -> tuple[str, str]:
         """The client's and the server's end, as `ip:port` or `path:0`."""
         if self.is_local_socket:
             path = f"{self.proxy.config.unixsocket}:0"

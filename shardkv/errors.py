@@ -100,6 +100,25 @@ NEGATIVE_MAXLEN = b"ERR MAXLEN can't be negative"
 TOO_MANY_KEYS = b"ERR Number of keys can't be greater than number of args"
 NEGATIVE_LIMIT = b"ERR LIMIT can't be negative"
 NO_VALUES_OUTSIDE_HSCAN = b"ERR NOVALUES option can only be used in HSCAN"
+NO_SCORES_OUTSIDE_ZSCAN = b"ERR NOSCORES option can only be used in ZSCAN"
+
+# -- sorted sets ------------------------------------------------------------------------------
+
+NX_AND_XX = b"ERR XX and NX options at the same time are not compatible"
+GT_LT_AND_NX = b"ERR GT, LT, and/or NX options at the same time are not compatible"
+INCR_OF_SEVERAL = b"ERR INCR option supports a single increment-element pair"
+SCORE_NOT_A_NUMBER = b"ERR resulting score is not a number (NaN)"
+SCORE_BOUND_NOT_A_FLOAT = b"ERR min or max is not a float"
+INVALID_LEX_BOUND = b"ERR min or max not valid string range item"
+LIMIT_OF_RANKS = b"ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX"
+SCORES_BY_LEX = b"ERR syntax error, WITHSCORES not supported in combination with BYLEX"
+WEIGHT_NOT_A_FLOAT = b"ERR weight value is not a float"
+
+
+def no_input_keys(name: str) -> bytes:
+    """Takes the command's declared name."""
+    return b"ERR at least 1 input key is needed for '%b' command" % name.encode()
+
 
 # -- hashes -----------------------------------------------------------------------------------
 # The later ones are those of Redis 8.2, which came with the deadlines of fields.

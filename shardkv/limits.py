@@ -158,3 +158,15 @@ LAST_FIELD_DEADLINE_MS = (2**48 - 2) // 4
 
 EXPIRED_FIELDS_AT_ONCE = 128
 """Expired fields of one hash removed between two looks at the clock."""
+
+# -- sorted sets ------------------------------------------------------------------------------
+
+ZSET_UNRANKED_MEMBERS = 512
+"""A sorted set with more is kept in order from then on, a smaller one put in order when that is needed."""
+
+ZSET_PACKED_MEMBERS = 512
+ZSET_PACKED_BYTES = 16 * 1024
+"""A sorted set up to this is packed as a whole when it is at rest."""
+
+ZSET_REQUEST_MEMBERS = 256
+"""Members in one of the requests that rebuild a sorted set."""

@@ -44,16 +44,39 @@ _FLOAT = re.compile(
 )
 
 
+_ZERO = re.compile(rb"[+-]?(?:0x)?[0.]+(?:[ep][+-]?\d+)?", re.IGNORECASE)
+
+_SURELY_FINITE_DIGITS = 300
+
+
 def double(text: bytes, error: bytes = errors.NOT_A_FLOAT) -> float:
     """A floating point number as strtod reads it, the whole text; infinities are allowed, NaN is not.
 
-    Raises CommandError(error) for anything else.
+    Raises CommandError(error) for anything else, and for numbers too large or too small for a double.
     """
-    if not _FLOAT.fullmatch(text):
+    if text.isdigit() and len(text) < _SURELY_FINITE_DIGITS:
+        return float(text)
+    number = strtod(text)
+    if (
+        number is None
+        or (math.isinf(number) and b"n" not in text.lower())
+        or (number == 0 and not _ZERO.fullmatch(text))
+    ):
         raise CommandError(error)
-    if b"x" in text or b"X" in text:
+    return number
+
+
+def strtod(text: bytes) -> float | None:
+    """A floating point number, the whole text, as C reads it: one too large is infinite, one too small 0.
+    None for NaN and for what is no number."""
+    if not _FLOAT.fullmatch(text):
+        return None
+    if b"x" not in text and b"X" not in text:
+        return float(text)
+    try:
         return float.fromhex(text.decode())
-    return float(text)
+    except OverflowError:
+        return -math.inf if text.startswith(b"-") else math.inf
 
 
 def format_double(number: float) -> bytes:
@@ -65,6 +88,8 @@ def format_double(number: float) -> bytes:
         return b"inf" if number > 0 else b"-inf"
     if math.isnan(number):
         return b"nan"
+    if 1e-3 <= abs(number) < 1e4:
+        return b"%r" % number
     sign, digits, exponent = _shortest(number)
     # fpconv's emit_digits: `exponent` is K, the power of ten of the last digit.
     magnitude = abs(exponent + len(digits) - 1)

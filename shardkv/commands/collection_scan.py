@@ -12,15 +12,19 @@ from shardkv.numbers import integer
 
 
 class ScanOptions(NamedTuple):
-    """How many elements are to be looked at at least, which of them returned, and (HSCAN) what of them."""
+    """How many elements are to be looked at at least, which of them returned, and whether without what belongs
+    to them (HSCAN and ZSCAN)."""
 
     least: int
     matches: glob.Matcher
     no_values: bool
 
 
-def read_scan_options(words: Sequence[bytes], *, of_hash: bool = False) -> ScanOptions:
-    """Takes what follows the cursor. Raises CommandError; NOVALUES is for hashes alone."""
+def read_scan_options(
+    words: Sequence[bytes], *, of_hash: bool = False, of_sorted_set: bool = False
+) -> ScanOptions:
+    """Takes what follows the cursor. Raises CommandError; NOVALUES is for hashes alone, NOSCORES for sorted
+    sets."""
     least, pattern, no_values = DEFAULT_COUNT, b"*", False
     rest = iter(words)
     for given in rest:
@@ -34,6 +38,10 @@ def read_scan_options(words: Sequence[bytes], *, of_hash: bool = False) -> ScanO
         elif word == b"NOVALUES":
             if not of_hash:
                 raise CommandError(errors.NO_VALUES_OUTSIDE_HSCAN)
+            no_values = True
+        elif word == b"NOSCORES":
+            if not of_sorted_set:
+                raise CommandError(errors.NO_SCORES_OUTSIDE_ZSCAN)
             no_values = True
         else:
             raise CommandError(errors.SYNTAX)

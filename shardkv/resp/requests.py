@@ -40,8 +40,8 @@ _NOT_ENOUGH: Final = object()
 
 _large_count = re.compile(rb"\*\d{6}").search
 
-# The strict parser does not look at each byte of an argument, so it is the faster one for long arguments. This
-# looks for one of at least 1000 bytes in a chunk's first request.
+# The strict parser does not look at each byte of an argument, so it is the faster one for long arguments:
+# this finds one of at least 1000 bytes in a chunk's first request.
 _large_argument = re.compile(rb"\*\d+\r\n(?:\$\d{1,3}\r\n[^\r]*\r\n)*+\$\d{4}").match
 
 

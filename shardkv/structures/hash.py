@@ -95,10 +95,12 @@ class Hash(HashTable[bytes], Collection):
         """Sets fields: field, value, field, value …; returns how many of them are new. Deadlines stay."""
         added = self._insert(pairs)
         if self.form is not HASHTABLE:
-            most: int = config.hash_max_listpack_entries
-            longest: int = config.hash_max_listpack_value
-            if self.count > most or len(pairs) > 2 * most or max(map(len, pairs)) > longest:
+            most, longest = config.hash_max_listpack_entries, config.hash_max_listpack_value
+            if self.count > most or len(pairs) > 2 * most:
                 self.form = HASHTABLE
+            for word in pairs:
+                if len(word) > longest:
+                    self.form = HASHTABLE
         return added
 
     def _insert(self, pairs: list[bytes]) -> int:

@@ -35,7 +35,8 @@ class Ranking:
         self._bound_scores = array("d", (-math.inf,))
         self._bound_members = [b""]
         self._counts: list[int] | None = None
-        """The Fenwick tree: entry i counts the members of as many blocks before block i as the lowest bit of i says."""
+        """The Fenwick tree. Entry i counts the members of the blocks before block i, as many blocks as the
+        lowest bit of i says."""
         self._shared: set[int] | None = None
         """The ids of the lists of members of those blocks that a copy has as well."""
 
@@ -174,8 +175,10 @@ class Ranking:
         return self._before(block) + bisect(self._scores[block], score)
 
     def before(self, member: bytes, *, inclusive: bool = False) -> int:
-        """How many members stand before one with these bytes (and with them at it), if all have the same score.
-        If they have not, the number depends on nothing but the members and their scores."""
+        """How many members stand before one with these bytes (or are that one), if all have the same score.
+
+        If they have not, the number depends on nothing but the members and their scores.
+        """
         bisect: Callable[..., int] = bisect_right if inclusive else bisect_left
         if self._scores[0][0] == self._scores[-1][-1]:
             block = bisect(self._bound_members, member) - 1
@@ -267,7 +270,7 @@ def in_order(scores: Mapping[bytes, float]) -> list[bytes]:
     members = sorted(scores, key=scores.__getitem__)
     ordered = list(map(scores.__getitem__, members))
     if True in map(eq, ordered, islice(ordered, 1, None)):
-        # Scores alone are sorted much faster than pairs; where some are the same, the members come after them.
+        # Scores alone are sorted much faster than pairs. Where some are the same, their members are to be.
         ends = accumulate((_length(run) for _, run in groupby(ordered)), initial=0)
         for start, end in pairwise(ends):
             if end - start > 1:

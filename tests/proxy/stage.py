@@ -1,4 +1,4 @@
-"""A proxy in this very process, whose shards are down: what it answers by itself can be seen without pipes."""
+"""A proxy in this very process whose shards are down: what it answers by itself shows without pipes."""
 
 from __future__ import annotations
 

@@ -119,6 +119,7 @@ def test_the_hard_limit_counts_at_once(alone: Stage) -> None:
     assert not transport.aborted
     transport.waiting_bytes = 1000
     session.push(b"x")
+    session.check_output_limit()
     assert transport.aborted
     assert alone.proxy.counters.output_limit_disconnections == 1
 

@@ -142,6 +142,7 @@ ORDINARY = [
     (b"*2\r\n$4\r\nECHO\r\n", [], None),
     (PING + b"*1\r\n", [[b"PING"]], None),
     (b"*1\n$4\nPING\n", [], None),
+    (b"*\n", [], None),
     (b"PING", [], None),
     # A browser's request ends the connection without a word, and nothing of it runs.
     (PING + b"POST / HTTP/1.1\r\n" + PING, [[b"PING"]], SILENT),

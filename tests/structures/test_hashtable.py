@@ -50,6 +50,7 @@ def content(table: HashTable[int]) -> dict[bytes, int]:
             found[key] = value
     assert len(table) == len(found)
     assert list(table) == list(found)
+    assert (table._shared or set()) <= set(map(id, pieces))
     return found
 
 
@@ -130,6 +131,10 @@ def test_a_copy_shares_the_pieces_that_nobody_changes() -> None:
     assert (content(copied)[b"key:1"], content(copied)[b"key:2"]) == (1, -2)
     changed = sum(mine is not its for mine, its in zip(table.pieces, copied.pieces, strict=True))
     assert 0 < changed < len(table.pieces) / 10
+    for key in list(copied):
+        put(copied, key, 7)
+    assert not copied._shared
+    assert content(table)[b"key:3"] == 3
 
 
 def test_a_copy_outlives_the_shedding_of_the_other() -> None:
@@ -166,11 +171,12 @@ def test_keys_are_drawn_alike_where_others_were_removed(monkeypatch: pytest.Monk
     monkeypatch.setattr("shardkv.structures.hashtable.random", Random(1).random)
     keys = sorted(names(range(4_000)), key=lambda key: hash(key) % 2**64)
     table = table_of(keys)
-    # Half of the hashes are left without a key, and of the rest every second key goes.
-    for key in [*keys[:2000], *keys[2000::2]]:
+    # A quarter of the hashes is left without a key, and of the next one eighth of the keys stays.
+    left = [*keys[1000:2000:8], *keys[2000:]]
+    for key in set(keys) - set(left):
         remove(table, key)
-    left = keys[2001::2]
-    assert len({id(piece) for piece in table.pieces}) < len(table.pieces)
+    spans = {key: table.pieces.count(table.pieces[hash(key) >> table.shift]) for key in (left[0], left[-1])}
+    assert spans[left[0]] > spans[left[-1]]
     counts = Counter(table.draw() for _ in range(len(left) * 50))
     assert set(counts) == set(left)
     assert chi_square(counts, left) < len(left) + 6 * (2 * len(left)) ** 0.5

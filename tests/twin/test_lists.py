@@ -72,7 +72,7 @@ calls = [
 contents: list[Words] = [("LRANGE", key, 0, -1) for key in KEYS]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(sequences(calls, most=40))
 def test_random_calls(twin_server: Server, given_calls: list[Words]) -> None:
     assert_same(twin_server, given_calls + contents, RELAXATIONS)
@@ -98,7 +98,7 @@ stack_calls = [
 ]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(sequences(stack_calls, most=25))
 def test_encodings(twin_server: Server, given_calls: list[Words]) -> None:
     observed = [words for given_call in given_calls for words in (given_call, ("OBJECT", "ENCODING", b"a"))]
