@@ -393,10 +393,12 @@ def _several_at_random(db: Database, args: list[Any]) -> list[Any]:
         raise CommandError(errors.NOT_A_LONG)
     if options and (len(options) > 1 or options[0].upper() != b"WITHVALUES"):
         raise CommandError(errors.SYNTAX)
-    if count < -limits.REPEATED_MEMBERS or (options and abs(count) > INT64_MAX // 2):
+    if options and abs(count) > INT64_MAX // 2:
         raise CommandError(errors.OUT_OF_RANGE)
     found, now_ms = db.read_as(Hash, key, slot), db.shard.now_ms
     if found is None:
         return []
+    if count < -limits.REPEATED_MEMBERS:
+        raise CommandError(errors.OUT_OF_RANGE)
     chosen = found.choose(count, now_ms) if count >= 0 else found.draw_several(-count, now_ms)
     return Pairs((field, found.get(field, now_ms)) for field in chosen) if options else chosen

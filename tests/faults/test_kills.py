@@ -63,6 +63,7 @@ class Writer(threading.Thread):
     def check(self, server: Shardkv) -> None:
         """Every key has what was confirmed last, or something sent later."""
         with server.wire() as connection:
+            eventually(lambda: connection.ask("DBSIZE").startswith(b":"))
             for key, number in self.acknowledged.items():
                 found = int(connection.text("GET", key))
                 assert number <= found <= self.sent[key], (key, number, found)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from shardkv import clock
@@ -359,6 +360,33 @@ def test_keepalive_is_asked_of_the_kernel() -> None:
         ]
         # The server's end of the connection has a keep-alive timer, which the kernel calls 02.
         assert any(timer.startswith("02:") for timer in timers)
+
+
+def own_addresses() -> list[str]:
+    """The addresses of this host that are not the loopback interface's."""
+    found = [address for addresses in psutil.net_if_addrs().values() for address in addresses]
+    return [
+        address.address
+        for address in found
+        if address.family == socket.AF_INET and not address.address.startswith("127.")
+    ]
+
+
+@pytest.mark.skipif(not own_addresses(), reason="this host has no address but the loopback interface's")
+def test_protected_mode_keeps_other_hosts_out_while_there_is_no_password() -> None:
+    address = own_addresses()[0]
+    with shardkv(workers=1, bind=f"127.0.0.1 {address}") as server, server.wire() as local:
+
+        def from_outside() -> bytes:
+            with socket.create_connection((address, server.port), timeout=10) as client:
+                client.sendall(pack("PING"))
+                return client.recv(4096)
+
+        assert from_outside().startswith(b"-DENIED Redis is running in protected mode")
+        assert local.ask("CONFIG", "SET", "requirepass", "x") == b"+OK\r\n"
+        assert from_outside() == b"-NOAUTH Authentication required.\r\n"
+        assert local.ask("CONFIG", "SET", "requirepass", "", "protected-mode", "no") == b"+OK\r\n"
+        assert from_outside() == b"+PONG\r\n"
 
 
 def test_a_unix_socket(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -137,3 +138,26 @@ calls = [
 @given(sequences(calls))
 def test_random_calls(twin_server: Server, given_calls: list[Words]) -> None:
     assert_same(twin_server, [*given_calls, *LOOKS], RELAXATIONS)
+
+
+@pytest.mark.parametrize("prefix", [b"", b"s"])
+@pytest.mark.parametrize("size", [126, 127, 128, 129, 511, 512, 513])
+def test_encodings(twin_server: Server, prefix: bytes, size: int) -> None:
+    all_at_once = [prefix + b"%d" % number for number in range(size)]
+    steps: list[Words] = [
+        ("SADD", "a", *all_at_once),
+        *(("SADD", "b", member) for member in all_at_once),
+        ("SADD", "c", b"1", *all_at_once),
+        ("SUNIONSTORE", "d", "a", "b"),
+        ("SADD", "e", *all_at_once, b"x" * 65),
+        ("SREM", "e", b"x" * 65),
+        ("SINTERSTORE", "f", "e", "a"),
+        ("SDIFFSTORE", "g", "e", "none"),
+        *(("SADD", key, "more") for key in "ad"),
+        ("SPOP", "b", size - 1),
+        ("SPOP", "c", size // 2),
+        ("SPOP", "e", size - size // 6 + 1),
+    ]
+    looks: list[Words] = [("OBJECT", "ENCODING", key) for key in "abcdefg"]
+    calls: list[Words] = [each for step in steps for each in (step, *looks)] if size < 200 else steps + looks
+    assert_same(twin_server, calls, {**RELAXATIONS, "SPOP": _as_many})
