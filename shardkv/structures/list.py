@@ -254,7 +254,7 @@ class List(Collection):
         self.count -= count
         inner = count - len(self._tail)
         if inner < 0:
-            del self._tail[-count:]
+            del self._tail[-inner:]
             return
         nodes = self._nodes
         if nodes is not None and inner < len(nodes):

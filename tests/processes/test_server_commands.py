@@ -139,7 +139,6 @@ def test_identity_outlives_processes() -> None:
         same = ("run_id", "master_replid", "process_id")
         assert [before[name] for name in same] == [after[name] for name in same]
         assert "restarts=1" in after["shard0"]
-        assert float(after["used_cpu_user_children"]) > 0
 
 
 def test_counts_are_of_all_shards_and_proxies() -> None:

@@ -124,7 +124,7 @@ calls = [
         ),
     ),
     call("OBJECT", st.just("ENCODING"), keys),
-    call("SET", keys, a_few),
+    call("SET", keys, st.sampled_from([b"7", b"text"])),
     call("TYPE", keys),
     repeated("DEL", keys),
     call("RENAME", keys, keys),
