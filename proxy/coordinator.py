@@ -81,7 +81,7 @@ class Work:
         self._awaited: dict[int, tuple[Block, int]] = {}
         self._suspends = suspends
         self._nested = False
-        self._context = wire.pack_context(call.db, wire.RAW)
+        self._context = wire.pack_context(call.db, wire.RAW, no_touch=session.no_touch)
         coordinator.running.add(self)
 
     def step(self, outcome: Any) -> None:

@@ -425,7 +425,7 @@ class Session(asyncio.Protocol):
 
     def settle(self) -> None:
         """Derives what follows from the session's state; called after each change of it."""
-        self.context = pack_context(self.db, self.protocol)
+        self.context = pack_context(self.db, self.protocol, no_touch=self.no_touch)
         self.encode = resp3 if self.protocol == 3 else resp2
         self.reader.restricted = not self.authenticated
         # Whether every gate is open and each request gets a reply: then the fast way is the right one.

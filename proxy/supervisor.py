@@ -303,8 +303,8 @@ class Supervisor:
     def _stop_everything(self) -> None:
         """Lets the proxies answer what is under way, then the workers make everything durable."""
         self._notifier.notify("STOPPING=1")
-        deadline = time.monotonic() + self.config.shutdown_timeout
         for group in (self.proxies, self.workers):
+            deadline = time.monotonic() + self.config.shutdown_timeout
             for child in group:
                 if child.channel is not None:
                     child.channel.send(control.Stop())

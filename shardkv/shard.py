@@ -238,13 +238,15 @@ class Shard:
         return replies
 
     def _bind(self, context: int) -> Bound:
-        index, protocol, command_id = unpack_context(context)
+        index, no_touch, protocol, command_id = unpack_context(context)
         command = BY_ID[command_id]
         part = protocol == RAW
         stats = (self.part_stats if part else self.stats).setdefault(command.name, CommandStats(part=part))
         handler = command.handler
         if self.refusal is not None and (command.writes or command.name == "commit"):
             handler = self._refuse
+        if no_touch and command.name != "touch":
+            handler = _without_touching(handler)
         bound = (handler, self.database(index), ENCODERS[protocol], command.writes, command, stats)
         self._bounds[context] = bound
         return bound
@@ -507,6 +509,19 @@ class Shard:
             self.records.insert(before, _MULTI)
             self.records.append(_EXEC)
         return replies
+
+
+def _without_touching(handler: Handler) -> Handler:
+    """For clients that asked for it (CLIENT NO-TOUCH): the handler leaves the times of access as they are."""
+
+    def handle(db: Database, args: list[Any]) -> Any:
+        before = db.touched_s[:]
+        try:
+            return handler(db, args)
+        finally:
+            db.touched_s[:] = before
+
+    return handle
 
 
 _MULTI = record([b"MULTI"])

@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -41,10 +41,10 @@ decode_batch = msgspec.msgpack.Decoder(list[list[Any]]).decode
 decode_replies = msgspec.msgpack.Decoder(Replies).decode
 
 
-def pack_context(db: int, protocol: int) -> int:
-    """The part of a request's code that a session holds: the selected database and the reply format (2 or 3
-    for RESP, `RAW` for a MessagePack value)."""
-    return (db << 2 | protocol) << COMMAND_BITS << SLOT_BITS
+def pack_context(db: int, protocol: int, *, no_touch: bool = False) -> int:
+    """The part of a request's code that a session holds: the selected database, the reply format (2 or 3 for
+    RESP, `RAW` for a MessagePack value), and whether keys' times of access stay as they are."""
+    return ((db << 1 | no_touch) << 2 | protocol) << COMMAND_BITS << SLOT_BITS
 
 
 def pack_code(context: int, command_id: int, slot: int) -> int:
@@ -52,10 +52,19 @@ def pack_code(context: int, command_id: int, slot: int) -> int:
     return context | command_id << SLOT_BITS | slot
 
 
-def unpack_context(code: int) -> tuple[int, int, int]:
-    """From a code without its slot (`code >> SLOT_BITS`): (database, protocol, command id)."""
+class Context(NamedTuple):
+    """What a code says beside the slot."""
+
+    db: int
+    no_touch: bool
+    protocol: int
+    command_id: int
+
+
+def unpack_context(code: int) -> Context:
+    """What a code without its slot (`code >> SLOT_BITS`) stands for."""
     context = code >> COMMAND_BITS
-    return context >> 2, context & 3, code & (MAX_COMMANDS - 1)
+    return Context(context >> 3, bool(context & 4), context & 3, code & (MAX_COMMANDS - 1))
 
 
 class FrameWriter:

@@ -175,7 +175,7 @@ class Worker:
 
     def _answer_loading(self, batch: Batch) -> list[Reply]:
         error = CommandError(errors.LOADING)
-        return [ENCODERS[unpack_context(args[0] >> SLOT_BITS)[1]](error) for args in batch]
+        return [ENCODERS[unpack_context(args[0] >> SLOT_BITS).protocol](error) for args in batch]
 
     def _refuse_writes_of_turn(self) -> None:
         """The log could not be written: who wrote in this turn must not believe it was."""

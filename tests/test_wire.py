@@ -110,11 +110,14 @@ def test_a_slow_reader_makes_a_backlog_that_is_counted(pipe: Pipe) -> None:
 
 @given(
     db=st.integers(0, 2**16),
+    no_touch=st.booleans(),
     protocol=st.integers(0, 3),
     command=st.integers(0, 1023),
     slot=st.integers(0, 16383),
 )
-def test_a_code_holds_what_was_packed(db: int, protocol: int, command: int, slot: int) -> None:
-    code = wire.pack_code(wire.pack_context(db, protocol), command, slot)
+def test_a_code_holds_what_was_packed(
+    db: int, no_touch: bool, protocol: int, command: int, slot: int
+) -> None:
+    code = wire.pack_code(wire.pack_context(db, protocol, no_touch=no_touch), command, slot)
     assert code & (2**SLOT_BITS - 1) == slot
-    assert wire.unpack_context(code >> SLOT_BITS) == (db, protocol, command)
+    assert wire.unpack_context(code >> SLOT_BITS) == (db, no_touch, protocol, command)

@@ -144,6 +144,7 @@ def client_no_evict(session: Session, args: list[Any]) -> Any:
 def client_no_touch(session: Session, args: list[Any]) -> Any:
     """Controls whether commands sent by the client affect the LRU/LFU of accessed keys."""
     session.no_touch = _on_or_off(args[2])
+    session.settle()
     return OK
 
 

@@ -17,6 +17,10 @@ from shardkv.commands import (
     scan,
     set_algebra,
     sets,
+    sorted_set_algebra,
+    sorted_set_pops,
+    sorted_set_ranges,
+    sorted_sets,
     strings,
     transfer,
 )
@@ -38,6 +42,10 @@ __all__ = [
     "scan",
     "set_algebra",
     "sets",
+    "sorted_set_algebra",
+    "sorted_set_pops",
+    "sorted_set_ranges",
+    "sorted_sets",
     "strings",
     "transfer",
 ]

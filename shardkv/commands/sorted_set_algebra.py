@@ -1,7 +1,7 @@
 """Unions, intersections and differences of sorted sets and sets, which may lie on several shards.
 
-Then each shard packs what its keys hold into one piece of memory each. What is to be stored is combined by the
-shard of the destination, so that the proxy only hands the pieces on; what is to be replied, by the proxy.
+Then each shard packs what its keys hold into one piece of memory each. What is to be stored is combined by
+the shard of the destination, so that the proxy only hands the pieces on; what is to be replied, by the proxy.
 """
 
 from __future__ import annotations
@@ -135,8 +135,8 @@ def _sum(one: float, other: float) -> float:
 
 
 _AGGREGATES: dict[bytes, Aggregate] = {b"SUM": _sum, b"MIN": min, b"MAX": max}
-"""What becomes of the scores that a member has in several inputs. Beside NaN, which only a weight can have made,
-MIN and MAX keep the first."""
+"""What becomes of the scores that a member has in several inputs. If the other one is not a number, which a
+weight can bring about, MIN and MAX keep the first."""
 
 
 class Options(NamedTuple):
