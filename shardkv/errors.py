@@ -141,6 +141,93 @@ def unknown_argument(word: bytes) -> bytes:
     return b"ERR unknown argument: %b" % word[:128]
 
 
+# -- streams ----------------------------------------------------------------------------------
+# Those of IDS are of Redis 8.2.
+
+INVALID_STREAM_ID = b"ERR Invalid stream ID specified as stream command argument"
+INVALID_START_ID = b"ERR invalid start ID for the interval"
+INVALID_END_ID = b"ERR invalid end ID for the interval"
+STREAM_ID_NOT_ABOVE_ZERO = b"ERR The ID specified in XADD must be greater than 0-0"
+STREAM_ID_TOO_SMALL = b"ERR The ID specified in XADD is equal or smaller than the target stream top item"
+STREAM_IDS_EXHAUSTED = b"ERR The stream has exhausted the last possible ID, unable to add more items"
+STREAM_ENTRY_TOO_LARGE = b"ERR Elements are too large to be stored"
+TRIMMED_TWICE = b"ERR syntax error, MAXLEN and MINID options at the same time are not compatible"
+NEGATIVE_TRIM_MAXLEN = b"ERR The MAXLEN argument must be >= 0."
+NEGATIVE_TRIM_LIMIT = b"ERR The LIMIT argument must be >= 0."
+LIMIT_WITHOUT_TRIM = b"ERR syntax error, LIMIT cannot be used without specifying a trimming strategy"
+LIMIT_OF_EXACT_TRIM = b"ERR syntax error, LIMIT cannot be used without the special ~ option"
+NO_TRIM_STRATEGY = b"ERR syntax error, XTRIM must be called with a trimming strategy"
+NEGATIVE_ENTRIES_ADDED = b"ERR entries_added must be positive"
+ENTRIES_ADDED_TOO_SMALL = (
+    b"ERR The entries_added specified in XSETID is smaller than the target stream length"
+)
+LAST_ID_BELOW_GIVEN_DELETED = (
+    b"ERR The ID specified in XSETID is smaller than the provided max_deleted_entry_id"
+)
+LAST_ID_BELOW_DELETED = b"ERR The ID specified in XSETID is smaller than current max_deleted_entry_id"
+LAST_ID_BELOW_TOP = b"ERR The ID specified in XSETID is smaller than the target stream top item"
+GROUP_EXISTS = b"BUSYGROUP Consumer Group name already exists"
+NEGATIVE_ENTRIES_READ = b"ERR value for ENTRIESREAD must be positive or -1"
+XGROUP_OF_NO_KEY = (
+    b"ERR The XGROUP subcommand requires the key to exist. Note that for CREATE you may want to use the "
+    b"MKSTREAM option to create an empty stream automatically."
+)
+MISSING_GROUP = b"ERR Missing GROUP option for XREADGROUP"
+GREATER_ID_WITHOUT_GROUP = (
+    b"ERR The > ID can be specified only when calling XREADGROUP using the GROUP <group> <consumer> option."
+)
+CLAIMED_COUNT_NOT_POSITIVE = b"ERR COUNT must be > 0"
+NUMIDS_NOT_POSITIVE = b"ERR Number of IDs must be a positive integer"
+NUMIDS_MISMATCH = b"ERR The `numids` parameter must match the number of arguments"
+
+
+def only_for_groups(option: str) -> bytes:
+    """For an option of XREADGROUP given to XREAD."""
+    return f"ERR The {option} option is only supported by XREADGROUP. You called XREAD instead.".encode()
+
+
+def unbalanced_streams(name: str, sign: str) -> bytes:
+    """Takes the command's declared name and the special ID it knows."""
+    return (
+        f"ERR Unbalanced '{name}' list of streams: for each stream key an ID or '{sign}' must be specified."
+    ).encode()
+
+
+def meaningless_in_groups(stream_id: str) -> bytes:
+    """For a special ID of XREAD given to XREADGROUP."""
+    return (
+        f"ERR The {stream_id} ID is meaningless in the context of XREADGROUP: you want to read the history of "
+        "this consumer by specifying a proper ID, or use the > ID to get new messages. The "
+        f"{stream_id} ID would just return an empty result set."
+    ).encode()
+
+
+def no_group(key: bytes, group: bytes) -> bytes:
+    return b"NOGROUP No such key '%b' or consumer group '%b'" % (key, group)
+
+
+def no_group_of_key(key: bytes, group: bytes) -> bytes:
+    """For a key that is there."""
+    return b"NOGROUP No such consumer group '%b' for key name '%b'" % (group, key)
+
+
+def invalid_argument_of(option: str, name: str) -> bytes:
+    """For a number, `min-idle-time` or `IDLE option`, that a command was given."""
+    return f"ERR Invalid {option} argument for {name}".encode()
+
+
+def unknown_claim_option(option: bytes) -> bytes:
+    return b"ERR Unrecognized XCLAIM option '%b'" % option
+
+
+def subcommand_syntax(container: str, name: bytes) -> bytes:
+    """For a known subcommand whose options are wrong."""
+    return b"ERR unknown subcommand or wrong number of arguments for '%b'. Try %b HELP." % (
+        name[:128],
+        container.encode(),
+    )
+
+
 # -- the request protocol ---------------------------------------------------------------------
 
 TOO_BIG_COUNT = b"ERR Protocol error: too big mbulk count string"

@@ -32,8 +32,7 @@ from shardkv.structures.set import HASHTABLE, Set, requests
 )
 def sadd(db: Database, args: list[Any]) -> Any:
     """Adds one or more members to a set. Creates the key if it doesn't exist."""
-    slot, key, *members = args
-    return _add(db, key, members, slot)
+    return _add(db, args[1], args[2:], args[0])
 
 
 def _add(db: Database, key: bytes, members: list[bytes], slot: int = -1) -> int:
@@ -59,9 +58,8 @@ def _add(db: Database, key: bytes, members: list[bytes], slot: int = -1) -> int:
 )
 def srem(db: Database, args: list[Any]) -> Any:
     """Removes one or more members from a set. Deletes the set if the last member was removed."""
-    slot, key, *members = args
-    found = db.edit_as(Set, key, slot)
-    return 0 if found is None else _discard(db, key, found, members, slot)
+    found = db.edit_as(Set, args[1], args[0])
+    return 0 if found is None else _discard(db, args[1], found, args[2:], args[0])
 
 
 def _discard(db: Database, key: bytes, found: Set, members: list[bytes], slot: int = -1) -> int:
@@ -156,9 +154,8 @@ def sismember(db: Database, args: list[Any]) -> Any:
 )
 def smismember(db: Database, args: list[Any]) -> Any:
     """Determines whether multiple members belong to a set."""
-    slot, key, *members = args
-    found = db.read_as(Set, key, slot) or ()
-    return [1 if member in found else 0 for member in members]
+    found = db.read_as(Set, args[1], args[0]) or ()
+    return [1 if member in found else 0 for member in args[2:]]
 
 
 @command(

@@ -71,8 +71,12 @@ NULL_ARRAY = NullArray()
 
 _Encoder = Callable[[Any], bytes]
 
-HEADS = [b"$%d\r\n" % length for length in range(1024)]
+_SHORT = 1024
+HEADS = [b"$%d\r\n" % length for length in range(_SHORT)]
 """The first line of short bulk strings: looking it up is faster than formatting it."""
+
+_INTEGERS = [b":%d\r\n" % number for number in range(_SHORT)]
+"""Likewise the replies that small integers make."""
 
 
 def encode_error(text: bytes) -> bytes:
@@ -99,20 +103,24 @@ def _integer(number: int) -> bytes:
 def resp2(value: Any) -> bytes:
     """The value as RESP2."""
     kind = value.__class__
-    if kind is bytes and len(value) < 1024:
+    if kind is bytes and len(value) < _SHORT:
         return HEADS[len(value)] + value + b"\r\n"  # type: ignore[no-any-return]
     if value is OK:
         return b"+OK\r\n"
+    if kind is int:
+        return _INTEGERS[value] if 0 <= value < _SHORT else b":%d\r\n" % value
     return _RESP2[kind](value)
 
 
 def resp3(value: Any) -> bytes:
     """The value as RESP3."""
     kind = value.__class__
-    if kind is bytes and len(value) < 1024:
+    if kind is bytes and len(value) < _SHORT:
         return HEADS[len(value)] + value + b"\r\n"  # type: ignore[no-any-return]
     if value is OK:
         return b"+OK\r\n"
+    if kind is int:
+        return _INTEGERS[value] if 0 <= value < _SHORT else b":%d\r\n" % value
     return _RESP3[kind](value)
 
 

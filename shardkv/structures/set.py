@@ -65,7 +65,7 @@ class Set(HashTable[None], Collection):
     def add(self, members: list[bytes], config: Any) -> int:
         """Adds members; returns how many of them are new."""
         added = self._insert(members)
-        if self.form is not HASHTABLE:
+        if self.form is not HASHTABLE and (added or len(members) > 1):
             self._convert(members, added, config)
         return added
 

@@ -30,6 +30,7 @@ Error replies are hiredis.ReplyError."""
 SHARD_COUNTS = (1, 3)
 PROTOCOLS = (2, 3)
 
+
 # -- calls ------------------------------------------------------------------------------------
 
 
