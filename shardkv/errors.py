@@ -62,6 +62,36 @@ LCS_OF_NO_STRINGS = b"ERR The specified keys must contain string values"
 LCS_LEN_AND_IDX = b"ERR If you want both the length and indexes, please just use IDX."
 LCS_TOO_LARGE = b"ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len"
 
+# -- bits of strings --------------------------------------------------------------------------
+
+INVALID_BIT_OFFSET = b"ERR bit offset is not an integer or out of range"
+INVALID_BIT = b"ERR bit is not an integer or out of range"
+NEITHER_BIT = b"ERR The bit argument must be 1 or 0."
+NOT_OF_SEVERAL = b"ERR BITOP NOT must be called with a single source key."
+INVALID_FIELD_TYPE = (
+    b"ERR Invalid bitfield type. Use something like i16 u8. Note that u64 is not supported but i64 is."
+)
+INVALID_OVERFLOW = b"ERR Invalid OVERFLOW type specified"
+ONLY_GET = b"ERR BITFIELD_RO only supports the GET subcommand"
+
+
+def too_few_source_keys(operation: bytes) -> bytes:
+    """Takes the operation of BITOP, in upper case."""
+    return b"ERR BITOP %b must be called with at least two source keys." % operation
+
+
+# -- HyperLogLogs -----------------------------------------------------------------------------
+
+NO_HYPERLOGLOG = b"WRONGTYPE Key is not a valid HyperLogLog string value."
+CORRUPTED_HYPERLOGLOG = b"INVALIDOBJ Corrupted HLL object detected"
+NO_SPECIFIED_KEY = b"ERR The specified key does not exist"
+NOT_SPARSE = b"ERR HLL encoding is not sparse"
+
+
+def unknown_pfdebug_subcommand(name: bytes) -> bytes:
+    return b"ERR Unknown PFDEBUG subcommand '%b'" % name[:128]
+
+
 # -- keys of any type ---------------------------------------------------------------------------
 
 NX_AND_OTHERS = b"ERR NX and XX, GT or LT options at the same time are not compatible"

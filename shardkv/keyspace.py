@@ -270,6 +270,9 @@ class Database:
         """Has a value that its key does not hold any more freed in slices, if it is large."""
         if self.field_deadlines.at_ms:
             self.field_deadlines.remove(key)
+        # Most values are no collections, and asking an abstract class for its instances is slow.
+        if value.__class__ in _STRINGS or value is None:
+            return
         if isinstance(value, Collection) and len(value) > LARGE_COLLECTION:
             self.shard.graveyard.append(value)
 
@@ -376,8 +379,8 @@ class Database:
 
     def random_key(self) -> bytes | None:
         """A key at random, each as likely as any other, or None if there is none."""
-        # A slot drawn at random is taken the more likely the more keys it has. That soon hits upon one, unless
-        # there are few keys, or most of them in few slots; then it pays to count.
+        # A slot drawn at random is taken the more likely the more keys it has. That soon hits upon one,
+        # unless there are few keys, or most of them in few slots; then it pays to count.
         largest = self.sizes().largest
         for _ in range(_RANDOM_TRIES):
             number = random.randrange(SLOTS)  # noqa: S311

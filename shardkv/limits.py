@@ -170,3 +170,25 @@ ZSET_PACKED_BYTES = 16 * 1024
 
 ZSET_REQUEST_MEMBERS = 256
 """Members in one of the requests that rebuild a sorted set."""
+
+# -- streams ----------------------------------------------------------------------------------
+
+STREAM_OPEN_NODES = 3
+"""Of a stream's nodes, beside its tail, that are kept unpacked: where it is read, where entries are deleted, and what
+was written last."""
+
+STREAM_UNSETTLED_ENTRIES = 100
+"""Entries that are added to a stream's tail before it is looked at whether they make a node."""
+
+STREAM_LARGE_ENTRY_BYTES = 1024
+"""Nodes whose entries are larger than this on average are not packed: it would save little."""
+
+STREAM_NODE_BYTES = 1 << 30
+"""The largest node, whatever the setting says, and the largest entry (as Redis, STREAM_LISTPACK_MAX_SIZE)."""
+
+STREAM_PACKED_ENTRIES = 512
+STREAM_PACKED_BYTES = 16 * 1024
+"""A stream with at most so many entries, and as many pending ones, is packed as a whole when it is at rest."""
+
+STREAM_REQUEST_IDS = 256
+"""IDs in one of the requests that rebuild a stream."""

@@ -16,7 +16,7 @@ from shardkv import clock
 from shardkv.aof.record import record
 from shardkv.keyspace import Database
 from shardkv.slots import SLOTS
-from shardkv.values import LARGE_COLLECTION, Collection, Value, copy, recreate
+from shardkv.values import LARGE_COLLECTION, Collection, Value, recreate
 
 _CHUNK_BYTES = 64 * 1024
 
@@ -34,7 +34,8 @@ class Walk:
         """The keys of that slot that are still to be emitted."""
         self._early: dict[tuple[int, int], set[bytes]] = {}
         """Keys of slots still ahead that have changed, or come into being, since the pass began."""
-        self._large: deque[tuple[int, Iterator[list[bytes]]]] = deque()
+        self._large: deque[tuple[Database, Collection, Iterator[list[bytes]]]] = deque()
+        """Copies of large collections, and what is still to be emitted of each."""
         self._records: list[bytes] = []
         self._bytes = 0
         self._selected = -1
@@ -116,18 +117,21 @@ class Walk:
     def _emit(self, db: Database, key: bytes, value: Value) -> None:
         self.keys += 1
         if isinstance(value, Collection) and len(value) > LARGE_COLLECTION:
-            self._large.append((db.index, recreate(key, copy(value), db.expires.get(key))))
+            copied = value.copy()
+            self._large.append((db, copied, recreate(key, copied, db.expires.get(key))))
             return
         for args in recreate(key, value, db.expires.get(key)):
             self._add(db.index, args)
 
     def _emit_large(self) -> None:
-        index, requests = self._large[0]
+        db, copied, requests = self._large[0]
         args = next(requests, None)
         if args is None:
             self._large.popleft()
+            # If the key has changed since, this frees all that the copy held.
+            db.shard.graveyard.append(copied)
         else:
-            self._add(index, args)
+            self._add(db.index, args)
 
     def _add(self, index: int, args: list[bytes]) -> None:
         if index != self._selected:

@@ -150,6 +150,7 @@ class Worker:
             self.shard.tick()
             if self.active_expire and self.shard.expire_due(budget_s):
                 self._next_cron_s = now_s
+            self.shard.snapshots.drop_idle(self.shard.now_s)
             self.journal.cron()
             self.rest.step(budget_s)
         if self.shard.graveyard:

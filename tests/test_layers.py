@@ -15,7 +15,7 @@ LAYERS = [
     {"config_file", "wire", "control", "slotmap"},
     {"command"},
     {"values", "expiry", "locks", "aof"},
-    {"structures"},
+    {"structures", "rdb"},
     {"keyspace", "plan"},
     {"scans", "walk"},
     {"shard", "rest"},

@@ -1,6 +1,8 @@
 """The commands that shards run, one module a family. Importing this declares them all."""
 
 from shardkv.commands import (
+    bitfield,
+    bitmaps,
     counters,
     databases,
     debug,
@@ -9,6 +11,7 @@ from shardkv.commands import (
     hash_expiry,
     hash_extras,
     hashes,
+    hyperloglog,
     internal,
     lcs,
     list_moves,
@@ -26,6 +29,8 @@ from shardkv.commands import (
 )
 
 __all__ = [
+    "bitfield",
+    "bitmaps",
     "counters",
     "databases",
     "debug",
@@ -34,6 +39,7 @@ __all__ = [
     "hash_expiry",
     "hash_extras",
     "hashes",
+    "hyperloglog",
     "internal",
     "lcs",
     "list_moves",

@@ -12,8 +12,8 @@ from shardkv.numbers import integer
 
 
 class ScanOptions(NamedTuple):
-    """How many elements are to be looked at at least, which of them returned, and whether without what belongs
-    to them (HSCAN and ZSCAN)."""
+    """How many elements are to be looked at at least, which of them returned, and whether without what
+    belongs to them (HSCAN and ZSCAN)."""
 
     least: int
     matches: glob.Matcher

@@ -35,7 +35,19 @@ def deadline(db: Database, text: bytes, unit: Unit, name: str) -> int:
 
     `name` is the command's. Raises CommandError if `text` is no integer or the time is out of range.
     """
-    at_ms = integer(text) * unit.ms
+    return _moment(db, integer(text), unit, name)
+
+
+def positive_deadline(db: Database, text: bytes, unit: Unit, name: str) -> int:
+    """As `deadline`, for commands that accept no time before now or 1970."""
+    number = integer(text)
+    if number <= 0:
+        raise CommandError(errors.invalid_expire(name))
+    return _moment(db, number, unit, name)
+
+
+def _moment(db: Database, number: int, unit: Unit, name: str) -> int:
+    at_ms = number * unit.ms
     if INT64_MIN <= at_ms <= INT64_MAX:
         if unit.from_now:
             # While a log is replayed, the shard's clock stands still.
@@ -43,13 +55,6 @@ def deadline(db: Database, text: bytes, unit: Unit, name: str) -> int:
         if at_ms <= INT64_MAX:
             return at_ms
     raise CommandError(errors.invalid_expire(name))
-
-
-def positive_deadline(db: Database, text: bytes, unit: Unit, name: str) -> int:
-    """As `deadline`, for commands that accept no time before now or 1970."""
-    if integer(text) <= 0:
-        raise CommandError(errors.invalid_expire(name))
-    return deadline(db, text, unit, name)
 
 
 def expire_at(db: Database, key: bytes, at_ms: int, slot: int) -> None:

@@ -137,17 +137,42 @@ def _plan_msetex(call: Call) -> Plan:
     pairs: dict[int, list[bytes]] = {}
     for key, value in zip(keys, values, strict=True):
         pairs.setdefault(call.shard_of(key), []).extend((key, value))
-    if options.condition:
-        found = yield Read({shard: [[b"EXISTS", *words[::2]]] for shard, words in pairs.items()})
-        check(found)
-        if not _allows(options.condition, sum(count for [count] in found.values()), len(keys)):
-            return 0
-    expiry = [word for word in (options.expiry, options.time) if word]
+    found = yield Read(
+        {
+            shard: [[b"MSETEXLOOK", options.expiry, options.time, *words[::2]]]
+            for shard, words in pairs.items()
+        }
+    )
+    check(found)
+    looks = [answer for [answer] in found.values()]
+    if not _allows(options.condition, sum(existing for existing, _ in looks), len(keys)):
+        return 0
+    # All keys get the same deadline, whenever each shard sets its own.
+    at_ms = looks[0][1]
+    expiry = [b"PXAT", b"%d" % at_ms] if at_ms is not None else [options.expiry] if options.expiry else []
     parts = {
         shard: [[b"MSETEX", b"%d" % (len(words) // 2), *words, *expiry]] for shard, words in pairs.items()
     }
     check((yield Write(parts)))
     return 1
+
+
+@command(
+    "MSETEXLOOK option time key [key ...]",
+    group="string",
+    since="0.1.0",
+    flags=READONLY,
+    keys=(Key(3, last=-1),),
+    internal=True,
+)
+def msetex_look(db: Database, args: list[Any]) -> list[Any]:
+    """Returns how many of the keys exist, and the deadline in ms that an option and its time stand for."""
+    options = Options(expiry=args[1], time=args[2])
+    return [_existing(db, args[3:]), options.deadline(db, "msetex")]
+
+
+def _existing(db: Database, keys: list[bytes]) -> int:
+    return sum(db.peek(key) is not None for key in keys)
 
 
 @command(
@@ -166,8 +191,7 @@ def msetex(db: Database, args: list[Any]) -> Any:
     expiration."""
     keys, values, options = _read_msetex(args)
     at_ms = options.deadline(db, "msetex")
-    existing = sum(db.peek(key) is not None for key in keys)
-    if not _allows(options.condition, existing, len(keys)):
+    if not _allows(options.condition, _existing(db, keys), len(keys)):
         return 0
     keep_deadline = options.expiry == b"KEEPTTL"
     for key, value in zip(keys, values, strict=True):

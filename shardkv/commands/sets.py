@@ -17,6 +17,8 @@ from shardkv.plan import Call, Plan, Read, Write, check
 from shardkv.resp.replies import Unordered
 from shardkv.structures.set import HASHTABLE, Set, requests
 
+_UNKNOWN_SLOT = -1
+
 # -- members ----------------------------------------------------------------------------------
 
 
@@ -32,18 +34,14 @@ from shardkv.structures.set import HASHTABLE, Set, requests
 )
 def sadd(db: Database, args: list[Any]) -> Any:
     """Adds one or more members to a set. Creates the key if it doesn't exist."""
-    return _add(db, args[1], args[2:], args[0])
-
-
-def _add(db: Database, key: bytes, members: list[bytes], slot: int = -1) -> int:
-    found = db.edit_as(Set, key, slot)
+    found = db.edit_as(Set, args[1], args[0])
     if found is None:
-        made = Set.of(members, db.shard.config)
-        db.put(key, made, "sadd", slot)
+        made = Set.of(args[2:], db.shard.config)
+        db.put(args[1], made, "sadd", args[0])
         return made.count
-    added = found.add(members, db.shard.config)
+    added = found.add(args[2:], db.shard.config)
     if added:
-        db.changed(key, "sadd")
+        db.changed(args[1], "sadd")
     return added
 
 
@@ -62,7 +60,7 @@ def srem(db: Database, args: list[Any]) -> Any:
     return 0 if found is None else _discard(db, args[1], found, args[2:], args[0])
 
 
-def _discard(db: Database, key: bytes, found: Set, members: list[bytes], slot: int = -1) -> int:
+def _discard(db: Database, key: bytes, found: Set, members: list[bytes], slot: int = _UNKNOWN_SLOT) -> int:
     removed = found.discard(members)
     if removed:
         db.changed(key, "srem")
@@ -111,7 +109,7 @@ def smove(db: Database, args: list[Any]) -> Any:
         return 0
     if origin is not target:
         _discard(db, source, origin, [member])
-        _add(db, destination, [member])
+        sadd(db, [_UNKNOWN_SLOT, destination, member])
     return 1
 
 

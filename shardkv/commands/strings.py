@@ -114,6 +114,9 @@ def set_(db: Database, args: list[Any]) -> Any:
         db.put(args[1], args[2], "set", args[0])
         return OK
     slot, key, value = args[:3]
+    if len(args) == 5 and (unit := UNITS.get(args[3])) is not None:
+        store(db, key, value, slot, at_ms=positive_deadline(db, args[4], unit, "set"))
+        return OK
     options = read_options(args[3:], _SET_OPTIONS)
     at_ms = options.deadline(db, "set")
     if options.get or options.condition == b"IFEQ":
@@ -138,19 +141,17 @@ def store(
     at_ms           in ms since 1970; None for none.
     keep_deadline   the one that the key has stays; it must have been looked up, so that it has not expired.
     """
-    if at_ms is not None and at_ms <= db.shard.now_ms:
-        if db.peek(key, slot) is not None:
-            expire_at(db, key, at_ms, slot)
-        return
-    db.put(key, value, "set", slot, keep_deadline=keep_deadline)
-    if at_ms is not None:
+    if at_ms is None:
+        db.put(key, value, "set", slot, keep_deadline=keep_deadline)
+        db.shard.propagate(db, b"SET", key, value, *([b"KEEPTTL"] if keep_deadline else []))
+    elif at_ms > db.shard.now_ms:
+        # The deadline there may be is replaced, so `put` need not take it away first.
+        db.put(key, value, "set", slot, keep_deadline=True)
         db.set_deadline(key, at_ms)
         db.changed(key, "expire")
         db.shard.propagate(db, b"SET", key, value, b"PXAT", b"%d" % at_ms)
-    elif keep_deadline:
-        db.shard.propagate(db, b"SET", key, value, b"KEEPTTL")
-    else:
-        db.shard.propagate(db, b"SET", key, value)
+    elif db.peek(key, slot) is not None:
+        expire_at(db, key, at_ms, slot)
 
 
 @command(
@@ -359,7 +360,7 @@ def append(db: Database, args: list[Any]) -> Any:
         db.put(key, addition, "append", slot)
         return len(addition)
     _check_length(db, len(old) + len(addition))
-    grown = _growing(db, key, slot, old)
+    grown = growing(db, key, slot, old)
     grown += addition
     db.changed(key, "append")
     return len(grown)
@@ -387,7 +388,7 @@ def setrange(db: Database, args: list[Any]) -> Any:
     if old is None:
         db.put(key, bytearray(offset) + part, "setrange", slot)
         return offset + len(part)
-    changed = _growing(db, key, slot, old)
+    changed = growing(db, key, slot, old)
     if len(changed) < offset:
         changed += bytes(offset - len(changed))
     changed[offset : offset + len(part)] = part
@@ -400,7 +401,7 @@ def _check_length(db: Database, length: int) -> None:
         raise CommandError(errors.STRING_TOO_LONG)
 
 
-def _growing(db: Database, key: bytes, slot: int, value: bytes | bytearray) -> bytearray:
+def growing(db: Database, key: bytes, slot: int, value: bytes | bytearray) -> bytearray:
     """A key's string in the form that can be changed in place, where it costs next to nothing to grow."""
     if isinstance(value, bytearray):
         return value

@@ -1,20 +1,21 @@
 """Encodes the Python values that handlers return as RESP2, RESP3 or, between processes, MessagePack.
 
-    value                 RESP2                     RESP3
-    bytes, bytearray      bulk string               the same
-    int                   integer                   the same
-    Status, OK            simple string             the same
-    None                  null bulk string          null
-    NULL_ARRAY            null array                null
-    list, tuple           array                     the same
-    dict                  array, flattened          map
-    set, Unordered        array                     set
-    Pairs                 array, flattened          array of two-element arrays
-    float                 bulk string               double
-    bool                  integer 1 or 0            boolean
-    Verbatim              bulk string               verbatim string
-    Push                  array                     push
-    CommandError          error                     the same
+value                 RESP2                     RESP3
+bytes, bytearray      bulk string               the same
+int                   integer                   the same
+Status, OK            simple string             the same
+None                  null bulk string          null
+NULL_ARRAY            null array                null
+list, tuple           array                     the same
+dict                  array, flattened          map
+set, Unordered        array                     set
+Pairs                 array, flattened          array of two-element arrays
+MapPairs              array of such arrays      map
+float                 bulk string               double
+bool                  integer 1 or 0            boolean
+Verbatim              bulk string               verbatim string
+Push                  array                     push
+CommandError          error                     the same
 """
 
 from __future__ import annotations
@@ -58,6 +59,12 @@ class Pairs(list[tuple[Any, Any]]):
     __slots__ = ()
 
 
+class MapPairs(list[tuple[Any, Any]]):
+    """A list of (key, value), with a key perhaps twice, that is a map in RESP3 alone."""
+
+    __slots__ = ()
+
+
 class Push(list[Any]):
     """A message the client did not ask for."""
 
@@ -74,6 +81,10 @@ _Encoder = Callable[[Any], bytes]
 _SHORT = 1024
 HEADS = [b"$%d\r\n" % length for length in range(_SHORT)]
 """The first line of short bulk strings: looking it up is faster than formatting it."""
+
+_NEXT_HEADS = [b"\r\n" + head for head in HEADS]
+_MANY = 12
+"""From so many elements on, an array of strings is encoded as a whole."""
 
 _INTEGERS = [b":%d\r\n" % number for number in range(_SHORT)]
 """Likewise the replies that small integers make."""
@@ -124,11 +135,30 @@ def resp3(value: Any) -> bytes:
     return _RESP3[kind](value)
 
 
+def _many_bulks(values: Any) -> bytes | None:
+    """An array of many short bulk strings, in half the time that encoding one after the other takes; None if it
+    is not that."""
+    count = len(values)
+    if count < _MANY or set(map(type, values)) != {bytes}:
+        return None
+    parts = [b""] * (2 * count)
+    try:
+        parts[::2] = map(_NEXT_HEADS.__getitem__, map(len, values))
+    except IndexError:
+        return None
+    parts[1::2] = values
+    return b"*%d%b\r\n" % (count, b"".join(parts))
+
+
 def _array2(values: Any) -> bytes:
+    if (bulks := _many_bulks(values)) is not None:
+        return bulks
     return b"*%d\r\n%b" % (len(values), b"".join(map(resp2, values)))
 
 
 def _array3(values: Any) -> bytes:
+    if (bulks := _many_bulks(values)) is not None:
+        return bulks
     return b"*%d\r\n%b" % (len(values), b"".join(map(resp3, values)))
 
 
@@ -145,6 +175,11 @@ def _map3(values: dict[Any, Any]) -> bytes:
 def _pairs2(values: Pairs) -> bytes:
     parts = [resp2(part) for pair in values for part in pair]
     return b"*%d\r\n%b" % (len(parts), b"".join(parts))
+
+
+def _map_pairs3(values: MapPairs) -> bytes:
+    parts = [resp3(part) for pair in values for part in pair]
+    return b"%%%d\r\n%b" % (len(values), b"".join(parts))
 
 
 def _set3(values: Any) -> bytes:
@@ -175,6 +210,7 @@ _RESP2: dict[type, _Encoder] = {
     Push: _array2,
     dict: _map2,
     Pairs: _pairs2,
+    MapPairs: _array2,
     float: lambda number: _bulk(format_double(number)),
     CommandError: _error,
 }
@@ -191,13 +227,14 @@ _RESP3: dict[type, _Encoder] = {
     Push: _push3,
     dict: _map3,
     Pairs: _array3,
+    MapPairs: _map_pairs3,
     float: lambda number: b",%b\r\n" % format_double(number),
     Verbatim: _verbatim3,
 }
 
 # -- between processes ------------------------------------------------------------------------
 
-_EXT_ERROR, _EXT_STATUS, _EXT_NULL_ARRAY, _EXT_PAIRS, _EXT_VERBATIM, _EXT_SET = range(1, 7)
+_EXT_ERROR, _EXT_STATUS, _EXT_NULL_ARRAY, _EXT_PAIRS, _EXT_VERBATIM, _EXT_SET, _EXT_MAP_PAIRS = range(1, 8)
 
 
 def _to_ext(value: Any) -> msgspec.msgpack.Ext:
@@ -217,6 +254,8 @@ def _wrap(value: Any) -> Any:
         return msgspec.msgpack.Ext(_EXT_VERBATIM, bytes(value))
     if kind is Pairs:
         return msgspec.msgpack.Ext(_EXT_PAIRS, raw(list(value)))
+    if kind is MapPairs:
+        return msgspec.msgpack.Ext(_EXT_MAP_PAIRS, raw(list(value)))
     if kind is set or kind is Unordered:
         return msgspec.msgpack.Ext(_EXT_SET, raw(list(value)))
     if kind is list or kind is tuple:
@@ -236,6 +275,8 @@ def _from_ext(code: int, data: memoryview) -> Any:
         return NULL_ARRAY
     if code == _EXT_PAIRS:
         return Pairs(tuple(pair) for pair in unpack_raw(content))
+    if code == _EXT_MAP_PAIRS:
+        return MapPairs(tuple(pair) for pair in unpack_raw(content))
     if code == _EXT_VERBATIM:
         return Verbatim(content)
     if code == _EXT_SET:

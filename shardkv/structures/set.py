@@ -38,7 +38,7 @@ class Set(HashTable[None], Collection):
 
     def __init__(self, form: str = INTSET, members: Members[bytes] = ()) -> None:
         fit = len(members) <= PIECE_KEYS
-        HashTable.__init__(self, dict.fromkeys(members) if fit else None)
+        super().__init__(dict.fromkeys(members) if fit else None)
         self.form = form
         if not fit:
             self._insert(members)

@@ -359,6 +359,14 @@ def test_msetex(local: Local) -> None:
     assert local.call("DBSIZE") == 0
 
 
+def test_msetex_reads_the_time_before_it_looks_at_keys(local: Local) -> None:
+    pairs = [word for key in SOME_KEYS for word in (key, "1")]
+    local.call("SET", SOME_KEYS[0], "there")
+    refused = "ERR invalid expire time in 'msetex' command"
+    assert local.error("MSETEX", len(SOME_KEYS), *pairs, "NX", "PX", 2**63 - 1) == refused
+    assert local.error("MSETEX", len(SOME_KEYS), *pairs, "XX", "EX", 0) == refused
+
+
 @pytest.mark.parametrize("count", [0, -1, "x", 2**31, 2**64])
 def test_msetex_wants_a_number_of_keys(local: Local, count: Any) -> None:
     assert local.error("MSETEX", count, "a", "1") == "ERR invalid numkeys value or out of range"

@@ -120,7 +120,7 @@ calls = [
         st.one_of(
             call("MATCH", st.sampled_from(["*", "1*", "?", "[ab]", "", "x*"])),
             call("COUNT", st.sampled_from([1000, 2**63 - 1, 0, -1, 2**63, "abc"])),
-            st.sampled_from([("COUNT",), ("foo", "bar"), ("NOVALUES",), ("TYPE", "set")]),
+            st.sampled_from([("COUNT",), ("foo", "bar"), ("NOVALUES",), ("NOSCORES",), ("TYPE", "set")]),
         ),
     ),
     call("OBJECT", st.just("ENCODING"), keys),
