@@ -104,6 +104,13 @@ NO_FREQUENCY = (
     b"switching between policies at runtime LRU and LFU data will take some time to adjust."
 )
 
+BUSY_KEY = b"BUSYKEY Target key name already exists."
+INVALID_TTL = b"ERR Invalid TTL value, must be >= 0"
+INVALID_IDLETIME = b"ERR Invalid IDLETIME value, must be >= 0"
+INVALID_FREQUENCY = b"ERR Invalid FREQ value, must be >= 0 and <= 255"
+WRONG_PAYLOAD = b"ERR DUMP payload version or checksum are wrong"
+BAD_DATA_FORMAT = b"ERR Bad data format"
+
 
 def unsupported_option(option: bytes) -> bytes:
     return b"ERR Unsupported option %b" % option
@@ -148,6 +155,45 @@ WEIGHT_NOT_A_FLOAT = b"ERR weight value is not a float"
 def no_input_keys(name: str) -> bytes:
     """Takes the command's declared name."""
     return b"ERR at least 1 input key is needed for '%b' command" % name.encode()
+
+
+# -- geo --------------------------------------------------------------------------------------
+
+UNSUPPORTED_UNIT = b"ERR unsupported unit provided. please use M, KM, FT, MI"
+NO_SUCH_PLACE = b"ERR could not decode requested zset member"
+RADIUS_NOT_NUMERIC = b"ERR need numeric radius"
+WIDTH_NOT_NUMERIC = b"ERR need numeric width"
+HEIGHT_NOT_NUMERIC = b"ERR need numeric height"
+NEGATIVE_RADIUS = b"ERR radius cannot be negative"
+NEGATIVE_BOX = b"ERR height or width cannot be negative"
+GEO_COUNT_NOT_POSITIVE = b"ERR COUNT must be > 0"
+ANY_WITHOUT_COUNT = b"ERR the ANY argument requires COUNT argument"
+VERTICES_NOT_A_NUMBER = b"ERR invalid number of vertices"
+
+
+def invalid_position(longitude: float, latitude: float) -> bytes:
+    return b"ERR invalid longitude,latitude pair %f,%f" % (longitude, latitude)
+
+
+def too_few_vertices(name: str) -> bytes:
+    """Takes the command's declared name."""
+    return b"ERR %b BYPOLYGON must have at least 3 vertices" % name.upper().encode()
+
+
+def store_and_more(name: str) -> bytes:
+    """For a search that is to be stored and shown. Takes the command's declared name."""
+    what = b"GEOSEARCHSTORE" if name == "geosearchstore" else b"STORE option in GEORADIUS"
+    return b"%b is not compatible with WITHDIST, WITHHASH and WITHCOORD options" % (b"ERR " + what)
+
+
+def no_center(name: str) -> bytes:
+    """Takes the command's declared name."""
+    return b"ERR exactly one of FROMMEMBER or FROMLONLAT can be specified for " + name.encode()
+
+
+def no_shape(name: str) -> bytes:
+    """Takes the command's declared name."""
+    return b"ERR exactly one of BYRADIUS, BYBOX and BYPOLYGON can be specified for " + name.encode()
 
 
 # -- hashes -----------------------------------------------------------------------------------

@@ -223,10 +223,11 @@ class Database:
             slot = slot_of(key)
         if self.walk is not None:
             self.walk.before_change(self, slot, key)
-        if self.has_collections or value.__class__ not in _STRINGS:
+        kind = value.__class__
+        if self.has_collections or (kind is not bytes and kind not in _STRINGS):
             self._retire(key, self.slots[slot].get(key))
             self.has_collections = True
-            if value.__class__ in _HASHES:
+            if kind in _HASHES:
                 self.watch_fields(key, value)
         self.slots[slot][key] = value
         if self.expires and not keep_deadline:

@@ -186,9 +186,22 @@ STREAM_LARGE_ENTRY_BYTES = 1024
 STREAM_NODE_BYTES = 1 << 30
 """The largest node, whatever the setting says, and the largest entry (as Redis, STREAM_LISTPACK_MAX_SIZE)."""
 
+STREAM_TRIMMED_NODES = 100
+STREAM_TRIMMED_ENTRIES = 1_000_000
+"""What a trim with ~ takes at most, as many entries as the nodes may have, unless LIMIT says something else (as Redis)."""
+
 STREAM_PACKED_ENTRIES = 512
 STREAM_PACKED_BYTES = 16 * 1024
 """A stream with at most so many entries, and as many pending ones, is packed as a whole when it is at rest."""
 
 STREAM_REQUEST_IDS = 256
 """IDs in one of the requests that rebuild a stream."""
+
+# -- Redis' binary format -----------------------------------------------------------------------
+
+RDB_DECOMPRESSED_BYTES = 512 * 1024 * 1024
+"""What the compressed strings of one value may come to: as much as a request could bring uncompressed."""
+
+RDB_STREAM_NODE_ENTRIES = 100
+RDB_STREAM_NODE_BYTES = 4096
+"""Entries of a stream that are written together; a larger entry stands alone. As Redis' own nodes by default."""

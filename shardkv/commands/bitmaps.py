@@ -168,7 +168,7 @@ _KNOWN_TO_REDIS_7 = frozenset({b"AND", b"OR", b"XOR", b"NOT"})
 
 
 def _read_operation(args: Sequence[Any]) -> bytes:
-    """Which operation a BITOP asks for. Raises CommandError if there is no such one, or not of so many keys."""
+    """The operation that a BITOP asks for. Raises CommandError if there is none such of so many keys."""
     operation: bytes = args[1].upper()
     if operation != b"NOT" and operation not in bits.OPERATIONS:
         raise CommandError(errors.SYNTAX)

@@ -36,6 +36,10 @@ def value(kind: int, reader: Reader, config: Any) -> Value:
         raise FormatError(str(error)) from error
 
 
+def _stream(kind: int, reader: Reader, config: Any) -> Value:
+    return streams.read(kind, reader, config)
+
+
 def _string(kind: int, reader: Reader, config: Any) -> Value:
     return reader.string()
 
@@ -105,6 +109,7 @@ def _without_double(make: Callable[[Any, Any], Set], members: list[bytes], confi
 
 # -- sorted sets ------------------------------------------------------------------------------
 
+_FIRST_OF_DECIMAL = frozenset(map(bytes, zip(b"-0123456789", strict=True)))
 _NAN, _INFINITE, _NEGATIVE_INFINITE = 253, 254, 255
 
 
@@ -131,6 +136,9 @@ def _text_score(reader: Reader) -> float:
 
 
 def _number(text: bytes) -> float:
+    if text[:1] in _FIRST_OF_DECIMAL and text[-1:].isdigit() and b"_" not in text:
+        # Spelled as nearly all are, and all else that Python would take for a number ruled out.
+        return float(text)
     number = strtod(text)
     if number is None:
         raise FormatError("a score that is not a number")
@@ -242,10 +250,13 @@ _DECODERS: dict[int, Callable[[int, Reader, Any], Value]] = {
     kinds.ZSET_ZIPLIST: _zset_packed,
     kinds.HASH_ZIPLIST: _hash_packed,
     kinds.LIST_QUICKLIST: _list_nodes,
+    kinds.STREAM: _stream,
     kinds.HASH_LISTPACK: _hash_packed,
     kinds.ZSET_LISTPACK: _zset_packed,
     kinds.LIST_QUICKLIST_2: _list_nodes,
+    kinds.STREAM_2: _stream,
     kinds.SET_LISTPACK: _set_listpack,
+    kinds.STREAM_3: _stream,
     kinds.HASH_DEADLINES_EARLY: _hash_with_relative_deadlines,
     kinds.HASH_LISTPACK_DEADLINES_EARLY: _hash_packed_with_deadlines,
     kinds.HASH_DEADLINES: _hash_with_relative_deadlines,

@@ -79,7 +79,7 @@ def _check_end(data: bytes, at: int, size: int) -> None:
 
 def to_listpack(elements: Iterable[int | bytes]) -> bytes:
     """The listpack of some elements; the text of a number counts as one, as everywhere in Redis."""
-    parts = []
+    parts: list[bytes] = []
     for element in elements:
         number = element if isinstance(element, int) else canonical_integer(element)
         entry = _string_entry(element) if number is None else _integer_entry(number)  # type: ignore[arg-type]
@@ -114,12 +114,10 @@ def _back_length(size: int) -> bytes:
     """The size of an entry as it stands behind it: in 7 bits a byte, the first of which lacks the mark."""
     if size < 1 << 7:
         return bytes((size,))
-    # Redis takes a byte more than needed where all bits of the greatest sizes are set.
-    width = next(
-        (width for width, most in ((2, 0x3FFF), (3, 0x1FFFFF), (4, 0xFFFFFFF)) if size < most), 5
-    )
-    marks = (size >> 7 * place & 0x7F | (0x80 if place < width - 1 else 0) for place in reversed(range(width)))
-    return bytes(marks)
+    # Redis takes a byte more than needed where all bits are set.
+    width = next((width for width in (2, 3, 4) if size < (1 << 7 * width) - 1), 5)
+    digits = [size >> 7 * place & 0x7F for place in reversed(range(width))]
+    return bytes((digits[0], *(digit | 0x80 for digit in digits[1:])))
 
 
 # -- ziplists ---------------------------------------------------------------------------------

@@ -105,10 +105,10 @@ class Reader:
             return b"%d" % (number if number < 0x80 else number - 0x100)
         if first == _INT16_TEXT:
             self.at += 2
-            return b"%d" % _INT16(self.data, self.at - 2)
+            return b"%d" % _INT16(self.data, self.at - 2)[0]
         if first == _INT32_TEXT:
             self.at += 4
-            return b"%d" % _INT32(self.data, self.at - 4)
+            return b"%d" % _INT32(self.data, self.at - 4)[0]
         if first == _COMPRESSED:
             return self._decompressed()
         raise FormatError("no string")

@@ -12,6 +12,7 @@ set, Unordered        array                     set
 Pairs                 array, flattened          array of two-element arrays
 MapPairs              array of such arrays      map
 float                 bulk string               double
+PlainDouble           bulk string               double
 bool                  integer 1 or 0            boolean
 Verbatim              bulk string               verbatim string
 Push                  array                     push
@@ -37,6 +38,12 @@ class Status(bytes):
 
 class Verbatim(bytes):
     """Text meant for people: INFO and the like."""
+
+    __slots__ = ()
+
+
+class PlainDouble(float):
+    """A number that is spelled with up to 17 digits after the point and no exponent, as coordinates are."""
 
     __slots__ = ()
 
@@ -150,6 +157,11 @@ def _many_bulks(values: Any) -> bytes | None:
     return b"*%d%b\r\n" % (count, b"".join(parts))
 
 
+def _plain(number: PlainDouble) -> bytes:
+    text = (b"%.17f" % number).rstrip(b"0").removesuffix(b".")
+    return b"0" if text == b"-0" else text
+
+
 def _array2(values: Any) -> bytes:
     if (bulks := _many_bulks(values)) is not None:
         return bulks
@@ -212,6 +224,7 @@ _RESP2: dict[type, _Encoder] = {
     Pairs: _pairs2,
     MapPairs: _array2,
     float: lambda number: _bulk(format_double(number)),
+    PlainDouble: lambda number: _bulk(_plain(number)),
     CommandError: _error,
 }
 
@@ -229,12 +242,14 @@ _RESP3: dict[type, _Encoder] = {
     Pairs: _array3,
     MapPairs: _map_pairs3,
     float: lambda number: b",%b\r\n" % format_double(number),
+    PlainDouble: lambda number: b",%b\r\n" % _plain(number),
     Verbatim: _verbatim3,
 }
 
 # -- between processes ------------------------------------------------------------------------
 
 _EXT_ERROR, _EXT_STATUS, _EXT_NULL_ARRAY, _EXT_PAIRS, _EXT_VERBATIM, _EXT_SET, _EXT_MAP_PAIRS = range(1, 8)
+_EXT_PLAIN_DOUBLE = 8
 
 
 def _to_ext(value: Any) -> msgspec.msgpack.Ext:
@@ -258,6 +273,8 @@ def _wrap(value: Any) -> Any:
         return msgspec.msgpack.Ext(_EXT_MAP_PAIRS, raw(list(value)))
     if kind is set or kind is Unordered:
         return msgspec.msgpack.Ext(_EXT_SET, raw(list(value)))
+    if kind is PlainDouble:
+        return msgspec.msgpack.Ext(_EXT_PLAIN_DOUBLE, raw(float(value)))
     if kind is list or kind is tuple:
         return [_wrap(item) for item in value]
     if kind is dict:
@@ -281,6 +298,8 @@ def _from_ext(code: int, data: memoryview) -> Any:
         return Verbatim(content)
     if code == _EXT_SET:
         return set(unpack_raw(content))
+    if code == _EXT_PLAIN_DOUBLE:
+        return PlainDouble(unpack_raw(content))
     raise ValueError(f"unknown reply type {code}")
 
 

@@ -23,22 +23,20 @@ _SUMMED_BYTES = 8000
 """The sum of the ones in so many bytes stays below what Adler-32 sums up to (65521)."""
 
 
-def sum_of_bytes(data: bytes) -> int:
+def sum_of_bytes(data: String) -> int:
     """The sum of the bytes, which must stay below 65521: the first of the two sums of an Adler-32 that begins
     at 0, and by far the fastest sum there is."""
     return adler32(data, 0) & 0xFFFF
 
 
 def count_ones(data: String, start: int, stop: int) -> int:
-    """How many bits from `start` to before `stop` are 1; there must be at least one such bit in the string."""
+    """How many bits from `start` to before `stop` are 1; that must be at least one bit of the string."""
     first, end = start >> 3, (stop + 7) >> 3
     if end - first <= _SUMMED_BYTES:
         total = int.from_bytes(data[first:end], "little").bit_count()
     else:
-        total = sum(
-            sum_of_bytes(data[at : min(at + _SUMMED_BYTES, end)].translate(_ONES))
-            for at in range(first, end, _SUMMED_BYTES)
-        )
+        parts = (data[at : min(at + _SUMMED_BYTES, end)] for at in range(first, end, _SUMMED_BYTES))
+        total = sum(sum_of_bytes(part.translate(_ONES)) for part in parts)
     before, after = start & 7, -stop & 7
     if before:
         total -= (data[first] >> (8 - before)).bit_count()

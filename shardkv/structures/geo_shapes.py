@@ -45,12 +45,17 @@ class Shape(ABC):
 
     def cells(self) -> list[Cell]:
         """Cells that together hold the shape, each once."""
-        cell = cell_at(*self.center, _steps_for(self._reach_m, self.center.latitude))
-        if cell.steps > 1 and not self._is_within_one_cell_of(cell):
-            cell = cell_at(*self.center, cell.steps - 1)
+        cell = self._middle()
         wanted = self._wanted(cell) if cell.steps > 1 else _AROUND
         # On a map of only four cells the same one lies on either side.
         return list(dict.fromkeys(cell.neighbour(*step) for step in wanted))
+
+    def _middle(self) -> Cell:
+        """A cell that the centre is in, so large that the shape is in this one and those around it."""
+        cell = cell_at(*self.center, _steps_for(self._reach_m, self.center.latitude))
+        if cell.steps > 1 and not self._is_within_one_cell_of(cell):
+            cell = cell_at(*self.center, cell.steps - 1)
+        return cell
 
     def _is_within_one_cell_of(self, cell: Cell) -> bool:
         bounds = self._bounds
@@ -70,9 +75,7 @@ class Shape(ABC):
             (-1, 0): area.west < bounds.west,
             (1, 0): area.east > bounds.east,
         }
-        return [
-            (east, north) for east, north in _AROUND if not (idle.get((east, 0)) or idle.get((0, north)))
-        ]
+        return [(east, north) for east, north in _AROUND if not (idle.get((east, 0)) or idle.get((0, north)))]
 
 
 class Circle(Shape):
@@ -114,6 +117,24 @@ class Polygon(Shape):
         corners = [(west, south) for west in bounds[::2] for south in bounds[1::2]]
         super().__init__(center, max(distance_m(center, Position(*corner)) for corner in corners), bounds)
         self._vertices = vertices
+
+    def _middle(self) -> Cell:
+        # The centre may be far from the middle of what the polygon lies in.
+        cell = super()._middle()
+        while cell.steps > 1 and not self._is_around(cell):
+            cell = cell_at(*self.center, cell.steps - 1)
+        return cell
+
+    def _is_around(self, cell: Cell) -> bool:
+        """Whether the polygon, which does not go beyond an end of the map, is in nine cells."""
+        x, y, steps = cell
+        lowest, highest, bounds = Cell(x - 1, y - 1, steps).area(), Cell(x + 1, y + 1, steps).area(), self._bounds
+        return (
+            lowest.west <= bounds.west
+            and lowest.south <= bounds.south
+            and highest.east >= bounds.east
+            and highest.north >= bounds.north
+        )
 
     def distance_m(self, place: Position) -> float | None:
         return distance_m(self.center, place) if self._encloses(place) else None

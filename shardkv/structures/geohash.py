@@ -71,7 +71,9 @@ class Cell(NamedTuple):
         return bits << shift, bits + 1 << shift
 
 
-def cell_at(longitude: float, latitude: float, steps: int = STEPS, latitude_limit: float = LATITUDE_LIMIT) -> Cell:
+def cell_at(
+    longitude: float, latitude: float, steps: int = STEPS, latitude_limit: float = LATITUDE_LIMIT
+) -> Cell:
     """The cell that a place is in."""
     x = (longitude + LONGITUDE_LIMIT) / (2 * LONGITUDE_LIMIT)
     y = (latitude + latitude_limit) / (2 * latitude_limit)

@@ -1,8 +1,8 @@
 """HyperLogLogs, kept in strings of the very bytes that Redis keeps (its hyperloglog.c tells the format).
 
 A string begins with a header: `HYLL`, the encoding in a byte, three bytes of nothing, and the estimate as a
-little-endian 64-bit number whose highest bit says that it holds no more. Then come 16384 registers. Each knows
-the longest run of zeros, counted from 1, among the hashes that fell to it.
+little-endian 64-bit number whose highest bit says that it holds no more. Then come 16384 registers. Each
+knows the longest run of zeros, counted from 1, among the hashes that fell to it.
 
     dense    6 bits a register, the first ones in the lowest bits
     sparse   runs of registers of the same value:
@@ -134,6 +134,17 @@ _HIGHEST_VAL = 32
 _PIECE_BYTES = 1000
 """The registers of so many opcodes of one byte are few enough for `sum_of_bytes`."""
 
+_XZERO = re.compile(rb"[\x40-\x7f][\x00-\xff]")
+"""Found in turn from the start of an opcode on, these are the XZEROs."""
+
+_XZERO_BASE = 0x3FFF
+"""An XZERO as a number, less this, is how many registers it tells of."""
+
+_STRETCH = re.compile(
+    rb"((?:[^\x40-\x7f]{0,30}[\x40-\x7f][\x00-\xff]){1,16})|[^\x40-\x7f]{1,%d}" % _PIECE_BYTES
+)
+"""Opcodes that are looked at together: some XZEROs with few others between them, or many of one byte."""
+
 _PIECE = re.compile(rb"([^\x40-\x7f]{0,%d})([\x40-\x7f][\x00-\xff])?" % _PIECE_BYTES)
 """Opcodes of one byte, and then perhaps an XZERO."""
 
@@ -153,8 +164,8 @@ _JOINED_OPCODES = 5
 """How many opcodes are looked through for runs to join, from the one before a changed one on."""
 
 
-def _length_of_xzero(opcode: bytes) -> int:
-    return int.from_bytes(opcode, "big") - 0x3FFF
+def _length_of_xzero(opcode: String) -> int:
+    return int.from_bytes(opcode, "big") - _XZERO_BASE
 
 
 def _run(run: int, length: int) -> bytes:
@@ -162,7 +173,7 @@ def _run(run: int, length: int) -> bytes:
     if run:
         return bytes([0x80 | run - 1 << 2 | length - 1]) if length else b""
     if length > _LONGEST_ZERO:
-        return (0x3FFF + length).to_bytes(2, "big")
+        return (_XZERO_BASE + length).to_bytes(2, "big")
     return bytes([length - 1]) if length else b""
 
 
@@ -170,7 +181,28 @@ def _find(value: bytearray, index: int) -> tuple[int, int, int]:
     """Where the opcode before the one of a register is (or the first opcode, if that is it), where that one
     is, and the first register it tells of."""
     before, first = HEADER_BYTES, 0
-    for piece in _PIECE.finditer(value, HEADER_BYTES):
+    for stretch in _STRETCH.finditer(value, HEADER_BYTES):
+        length = _registers_of(stretch.group())
+        if index < first + length:
+            return _find_in(value, stretch.start(), before, first, index)
+        first += length
+        before = stretch.end() - (2 if stretch.lastindex else 1)
+    raise CommandError(errors.CORRUPTED_HYPERLOGLOG)
+
+
+def _registers_of(stretch: bytes) -> int:
+    """How many registers a stretch of opcodes tells of."""
+    xzeros = _XZERO.findall(stretch)
+    if not xzeros:
+        return sum_of_bytes(stretch.translate(_LENGTHS))
+    lengths: tuple[int, ...] = unpack(f">{len(xzeros)}H", b"".join(xzeros))
+    short = _XZERO.sub(b"", stretch)
+    return sum(lengths) - _XZERO_BASE * len(lengths) + sum_of_bytes(short.translate(_LENGTHS))
+
+
+def _find_in(value: bytearray, start: int, before: int, first: int, index: int) -> tuple[int, int, int]:
+    """The same as `_find`, from an opcode on that tells of the register `first`."""
+    for piece in _PIECE.finditer(value, start):
         at = piece.start()
         opcodes, xzero = piece.groups()
         if opcodes:
@@ -188,7 +220,7 @@ def _find(value: bytearray, index: int) -> tuple[int, int, int]:
                 return before, at, first
             first += length
             before = at
-    raise CommandError(errors.CORRUPTED_HYPERLOGLOG)
+    raise AssertionError("the stretch tells of the register")
 
 
 def _opcode_of(lengths: bytes, index: int) -> tuple[int, int]:
@@ -330,7 +362,7 @@ def raise_registers(value: bytearray, values: bytes, dense: bool, sparse_max_byt
 
 _ALPHA = 0.721347520444481703680
 _NO_NUMBER = -(2**63)
-"""What Redis answers where its estimate is infinite."""
+"""What Redis answers where its estimate does not fit a signed 64-bit integer."""
 
 
 def count(value: String) -> int:
@@ -347,9 +379,8 @@ def estimate(values: bytes) -> int:
     for occurrences in histogram[HASH_BITS:0:-1]:
         scaled = (scaled + occurrences) * 0.5
     scaled += REGISTERS * _sigma(histogram[0] / REGISTERS)
-    if not scaled:
-        return _NO_NUMBER
-    return math.floor(_ALPHA * REGISTERS * REGISTERS / scaled + 0.5)
+    found = _ALPHA * REGISTERS * REGISTERS / scaled if scaled else math.inf
+    return math.floor(found + 0.5) if found < 2**63 else _NO_NUMBER
 
 
 def _histogram(values: bytes) -> Sequence[int]:

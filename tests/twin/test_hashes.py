@@ -176,7 +176,7 @@ classic = [
 encodings = [call("OBJECT", "ENCODING", keys)]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(sequences([*classic, *encodings]))
 def test_random_calls(twin_server: Server, given_calls: list[Words]) -> None:
     assert_same(twin_server, given_calls, ORDER)
@@ -280,13 +280,13 @@ SAID_OTHERWISE: Relaxations = {
 """Valkey's errors are those of Redis in other words."""
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(sequences([*classic[:12], *valid]))
 def test_deadlines(twin_server: Server, given_calls: list[Words]) -> None:
     assert_same(twin_server, given_calls, {**ORDER, **TIMES, **SAID_OTHERWISE})
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(sequences([*classic[:12], *encodings, *classic[-8:], *valid, *invalid]))
 def test_deadlines_as_redis_8_has_them(redis_8_server: Server, given_calls: list[Words]) -> None:
     assert_same(redis_8_server, given_calls, {**ORDER, **TIMES})
