@@ -21,9 +21,9 @@ from proxy.transaction import (
     transact,
 )
 from shardkv import wire
-from shardkv.command import COMMANDS, lookup
+from shardkv.command import COMMANDS
 from shardkv.errors import CommandError
-from shardkv.plan import Call, Parts
+from shardkv.plan import Call, Parts, coded
 from shardkv.resp.replies import unpack_raw
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Work:
         match action:
             case Run(parts):
                 self._nested = False
-                self._ask({shard: self._requests(requests) for shard, requests in parts.items()})
+                self._ask({shard: coded(self._context, requests) for shard, requests in parts.items()})
             case Prepare(transaction, keys, whole, exclusive, wait, parts):
                 self._nested = True
                 mode = [exclusive, whole, wait]
@@ -108,7 +108,11 @@ class Work:
                     {
                         shard: [
                             self._internal(
-                                "prepare", transaction, mode, locks, self._requests(parts.get(shard, []))
+                                "prepare",
+                                transaction,
+                                mode,
+                                locks,
+                                coded(self._context, parts.get(shard, [])),
                             )
                         ]
                         for shard, locks in keys.items()
@@ -118,7 +122,7 @@ class Work:
                 self._nested = True
                 self._ask(
                     {
-                        shard: [self._internal("commit", transaction, self._requests(requests))]
+                        shard: [self._internal("commit", transaction, coded(self._context, requests))]
                         for shard, requests in parts.items()
                     }
                 )
@@ -142,14 +146,6 @@ class Work:
 
     def _internal(self, name: str, *args: Any) -> list[Any]:
         return [self._context | COMMANDS[name].code, *args]
-
-    def _requests(self, requests: list[list[Any]]) -> list[list[Any]]:
-        """Requests as clients write them, with the code in place of the name."""
-        found = []
-        for request in requests:
-            command = lookup(request) or COMMANDS[request[0].lower().decode()]
-            found.append([self._context | command.code, *request[1:]])
-        return found
 
     def _ask(self, parts: Parts) -> None:
         self._awaited = {}

@@ -134,14 +134,17 @@ class Worker:
                 os.read(fd, 4096)
             else:
                 self._receive_control()
-        if not self.loading and not self.stopping:
-            self._finish_turn(begun_s)
+        # The log of what was done is written before any reply of it leaves.
+        if not self.journal.commit():
+            self._refuse_writes_of_turn()
         for link in list(self.links.values()):
             if link.turn or link.late:
                 self._send(link)
+        if not self.loading and not self.stopping:
+            self._do_chores(begun_s)
 
-    def _finish_turn(self, begun_s: float) -> None:
-        """What follows the requests: chores, and the log, which must be written before any reply leaves."""
+    def _do_chores(self, begun_s: float) -> None:
+        """Work that can wait, when the replies are on their way."""
         now_s = clock.monotonic()
         # Chores get as long as requests took, within bounds: they must neither starve nor be felt.
         budget_s = min(_LONGEST_SLICE_S, max(_SHORTEST_SLICE_S, now_s - begun_s))
@@ -155,8 +158,6 @@ class Worker:
             self.rest.step(budget_s)
         if self.shard.graveyard:
             self.shard.bury(budget_s)
-        if not self.journal.commit():
-            self._refuse_writes_of_turn()
         self.journal.step(budget_s)
 
     def _take(self, link: ProxyLink) -> None:

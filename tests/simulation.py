@@ -17,7 +17,7 @@ from proxy.transaction import Commit, Counters, GiveToken, Pause, Prepare, Relea
 from shardkv import wire
 from shardkv.command import COMMANDS
 from shardkv.errors import CommandError
-from shardkv.plan import Call
+from shardkv.plan import Call, coded
 from shardkv.resp.replies import unpack_raw
 from shardkv.shard import Late, Shard
 from shardkv.slots import slot_of
@@ -25,6 +25,9 @@ from tests.local import Local
 
 Script = Generator[list[Any], Any, None]
 """What a client does: yields commands, gets their replies."""
+
+
+_CONTEXT = wire.pack_context(0, wire.RAW)
 
 
 class Link:
@@ -158,7 +161,10 @@ class Simulation:
         match action:
             case Run(parts):
                 self._ask(
-                    proxy, {shard: self._batch(requests) for shard, requests in parts.items()}, False, go_on
+                    proxy,
+                    {shard: coded(_CONTEXT, requests) for shard, requests in parts.items()},
+                    False,
+                    go_on,
                 )
             case Prepare(transaction, keys, whole, exclusive, wait, parts):
                 mode = [exclusive, whole, wait]
@@ -167,7 +173,7 @@ class Simulation:
                     {
                         shard: [
                             self._internal(
-                                "prepare", transaction, mode, locks, self._batch(parts.get(shard, []))
+                                "prepare", transaction, mode, locks, coded(_CONTEXT, parts.get(shard, []))
                             )
                         ]
                         for shard, locks in keys.items()
@@ -179,7 +185,7 @@ class Simulation:
                 self._ask(
                     proxy,
                     {
-                        shard: [self._internal("commit", transaction, self._batch(requests))]
+                        shard: [self._internal("commit", transaction, coded(_CONTEXT, requests))]
                         for shard, requests in parts.items()
                     },
                     True,
@@ -222,14 +228,8 @@ class Simulation:
             for request in requests:
                 self.links[proxy][shard].requests.append((request, partial(take, shard)))
 
-    def _batch(self, requests: list[list[Any]]) -> list[list[Any]]:
-        return [
-            [wire.pack_code(wire.pack_context(0, wire.RAW), self.local.find(request).id, 0), *request[1:]]
-            for request in requests
-        ]
-
     def _internal(self, name: str, *args: Any) -> list[Any]:
-        return [wire.pack_code(wire.pack_context(0, wire.RAW), COMMANDS[name].id, 0), *args]
+        return [wire.pack_code(_CONTEXT, COMMANDS[name].id, 0), *args]
 
 
 def _nested(answer: Any) -> Any:

@@ -360,7 +360,7 @@ def store(db: Database, key: bytes, scores: dict[bytes, float], event: str) -> i
     return len(scores)
 
 
-def _log_as_made(db: Database, key: bytes) -> None:
+def log_as_made(db: Database, key: bytes) -> None:
     """Has the log say what a key holds now, instead of what it was made of."""
     if not db.shard.dirty:
         return
@@ -376,7 +376,7 @@ def zstore(db: Database, args: list[Any]) -> int:
     """Stores a packed sorted set of another shard; returns the number of its members."""
     key, event, packed = args[1:]
     stored = store(db, key, unpack_scores(packed), event)
-    _log_as_made(db, key)
+    log_as_made(db, key)
     return stored
 
 
@@ -386,8 +386,19 @@ def zcombine(db: Database, args: list[Any]) -> int:
     they are not of this shard."""
     name, request, given = args[1:]
     stored = _store(db, request, name, _inputs(db, given))
-    _log_as_made(db, request[1])
+    log_as_made(db, request[1])
     return stored
+
+
+def store_elsewhere(call: Call, source: bytes, request: list[Any], destination: bytes, event: str) -> Plan:
+    """A plan that stores on the shard of the destination the packed scores that a request gives on the shard of
+    the source; returns how many there are."""
+    here, there = call.shard_of(source), call.shard_of(destination)
+    values = yield Read({here: [request]})
+    check(values)
+    values = yield Write({there: [[b"ZSTORE", destination, event, *values[here]]]})
+    check(values)
+    return values[there][0]
 
 
 def _store(db: Database, args: list[Any], name: str, inputs: Inputs) -> int:

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple, Protocol
 
 from shardkv import errors
 from shardkv.command import DENYOOM, FAST, READONLY, WRITE, Key, command
-from shardkv.commands.sorted_set_algebra import pack_scores, store
+from shardkv.commands.sorted_set_algebra import pack_scores, store, store_elsewhere
 from shardkv.commands.sorted_set_pops import remove_between
 from shardkv.errors import CommandError
 from shardkv.keyspace import Database
 from shardkv.numbers import integer, strtod
-from shardkv.plan import Call, Plan, Read, Write, check
+from shardkv.plan import Call, Plan
 from shardkv.resp.replies import Pairs
 from shardkv.structures.zset import SortedSet
 
@@ -104,11 +104,11 @@ def _read_lex(lowest: bytes, highest: bytes) -> LexRange:
 
 
 def _score_bound(text: bytes) -> ScoreBound:
-    """A score, after a `(` if it is not included itself. As in Redis, C's strtod tells what is a number, so
-    that spaces may stand before it, nothing is 0, and a zero byte ends it."""
+    """A score, after a `(` if it is not included itself. As in Redis, whose C reads it, nothing is 0, and a
+    zero byte ends it."""
     excluded = text.startswith(b"(")
     text = text.removeprefix(b"(").partition(b"\0")[0]
-    score = strtod(text.lstrip(b" \t\n\v\f\r")) if text else 0.0
+    score = strtod(text) if text else 0.0
     if score is None:
         raise CommandError(errors.SCORE_BOUND_NOT_A_FLOAT)
     return ScoreBound(score, not excluded)
@@ -426,12 +426,9 @@ def zselect(db: Database, args: list[Any]) -> bytes:
 
 
 def _plan_zrangestore(call: Call) -> Plan:
-    here, there = call.shard_of(call.args[2]), call.shard_of(call.args[1])
-    values = yield Read({here: [[b"ZSELECT", call.args]]})
-    check(values)
-    values = yield Write({there: [[b"ZSTORE", call.args[1], call.command.name, *values[here]]]})
-    check(values)
-    return values[there][0]
+    destination, source = call.args[1:3]
+    request = [b"ZSELECT", call.args]
+    return store_elsewhere(call, source, request, destination, call.command.name)
 
 
 @command(

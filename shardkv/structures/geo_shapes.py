@@ -128,7 +128,11 @@ class Polygon(Shape):
     def _is_around(self, cell: Cell) -> bool:
         """Whether the polygon, which does not go beyond an end of the map, is in nine cells."""
         x, y, steps = cell
-        lowest, highest, bounds = Cell(x - 1, y - 1, steps).area(), Cell(x + 1, y + 1, steps).area(), self._bounds
+        lowest, highest, bounds = (
+            Cell(x - 1, y - 1, steps).area(),
+            Cell(x + 1, y + 1, steps).area(),
+            self._bounds,
+        )
         return (
             lowest.west <= bounds.west
             and lowest.south <= bounds.south

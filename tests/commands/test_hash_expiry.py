@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from shardkv import limits
+from shardkv.aof.record import record
 from shardkv.locks import Transaction
 from shardkv.structures.hash import Hash
 from shardkv.walk import Walk
@@ -346,6 +347,15 @@ def test_the_latest_deadline(local: Local) -> None:
     assert local.call("HEXPIREAT", "key", last // 1000, "FIELDS", 1, "f") == [1]
     for name, time in (("HPEXPIREAT", last), ("HPEXPIRE", last - START_MS), ("HEXPIREAT", last // 1000)):
         assert local.error(name, "key", time + 1, "FIELDS", 1, "f").startswith("ERR invalid expire time in")
+
+
+def test_a_log_of_valkey_may_hold_later_ones() -> None:
+    local = Local(1)
+    [shard] = local.shards
+    shard.records = [record([b"HSETEX", b"key", b"PXAT", b"%d" % 2**62, b"FIELDS", b"1", b"f", b"1"])]
+    loaded = local.replayed()
+    assert deadlines(loaded, "key", "f") == [2**62 - START_MS]
+    assert_replays(loaded)
 
 
 @pytest.mark.parametrize(
