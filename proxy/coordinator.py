@@ -97,10 +97,11 @@ class Work:
         self._start(action)
 
     def _start(self, action: Action) -> None:
+        context = self._context
         match action:
             case Run(parts):
                 self._nested = False
-                self._ask({shard: coded(self._context, requests) for shard, requests in parts.items()})
+                self._ask({shard: coded(context, requests) for shard, requests in parts.items()})
             case Prepare(transaction, keys, whole, exclusive, wait, parts):
                 self._nested = True
                 mode = [exclusive, whole, wait]
@@ -112,7 +113,7 @@ class Work:
                                 transaction,
                                 mode,
                                 locks,
-                                coded(self._context, parts.get(shard, [])),
+                                coded(context, parts.get(shard, [])),
                             )
                         ]
                         for shard, locks in keys.items()
@@ -122,7 +123,7 @@ class Work:
                 self._nested = True
                 self._ask(
                     {
-                        shard: [self._internal("commit", transaction, coded(self._context, requests))]
+                        shard: [self._internal("commit", transaction, coded(context, requests))]
                         for shard, requests in parts.items()
                     }
                 )

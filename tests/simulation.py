@@ -160,12 +160,8 @@ class Simulation:
 
         match action:
             case Run(parts):
-                self._ask(
-                    proxy,
-                    {shard: coded(_CONTEXT, requests) for shard, requests in parts.items()},
-                    False,
-                    go_on,
-                )
+                asked = {shard: coded(_CONTEXT, requests) for shard, requests in parts.items()}
+                self._ask(proxy, asked, False, go_on)
             case Prepare(transaction, keys, whole, exclusive, wait, parts):
                 mode = [exclusive, whole, wait]
                 self._ask(

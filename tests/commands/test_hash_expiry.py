@@ -355,7 +355,6 @@ def test_a_log_of_valkey_may_hold_later_ones() -> None:
     shard.records = [record([b"HSETEX", b"key", b"PXAT", b"%d" % 2**62, b"FIELDS", b"1", b"f", b"1"])]
     loaded = local.replayed()
     assert deadlines(loaded, "key", "f") == [2**62 - START_MS]
-    assert_replays(loaded)
 
 
 @pytest.mark.parametrize(
