@@ -1,1 +1,2 @@
-"""Everything that faces outwards: command line, supervisor, listeners, clients' sessions, routing, coordination."""
+"""Everything that faces outwards: command line, supervisor, listeners, clients' sessions, routing,
+coordination."""

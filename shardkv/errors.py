@@ -188,12 +188,12 @@ def store_and_more(name: str) -> bytes:
 
 def no_center(name: str) -> bytes:
     """Takes the command's declared name."""
-    return b"ERR exactly one of FROMMEMBER or FROMLONLAT can be specified for " + name.encode()
+    return b"ERR exactly one of FROMMEMBER or FROMLONLAT can be specified for " + name.upper().encode()
 
 
 def no_shape(name: str) -> bytes:
     """Takes the command's declared name."""
-    return b"ERR exactly one of BYRADIUS, BYBOX and BYPOLYGON can be specified for " + name.encode()
+    return b"ERR exactly one of BYRADIUS, BYBOX and BYPOLYGON can be specified for " + name.upper().encode()
 
 
 # -- hashes -----------------------------------------------------------------------------------
@@ -272,7 +272,8 @@ def unbalanced_streams(name: str, sign: str) -> bytes:
 def meaningless_in_groups(stream_id: str) -> bytes:
     """For a special ID of XREAD given to XREADGROUP."""
     return (
-        f"ERR The {stream_id} ID is meaningless in the context of XREADGROUP: you want to read the history of "
+        f"ERR The {stream_id} ID is meaningless in the context of XREADGROUP: you want to read the history "
+        f"of "
         "this consumer by specifying a proper ID, or use the > ID to get new messages. The "
         f"{stream_id} ID would just return an empty result set."
     ).encode()
@@ -416,7 +417,8 @@ NO_PASSWORD_SET = (
 )
 WRONG_PASSWORD = b"WRONGPASS invalid username-password pair or user is disabled."
 HELLO_WITHOUT_AUTH = (
-    b"NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH <user> <pass> "
+    b"NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH <user> "
+    b"<pass> "
     b"option can be used to authenticate the client and select the RESP protocol version at the same time"
 )
 PROTOCOL_NOT_AN_INTEGER = b"ERR Protocol version is not an integer or out of range"
@@ -478,8 +480,10 @@ SHUTDOWN_REFUSED = b"ERR Errors trying to SHUTDOWN. Check logs."
 NO_APPEND_ONLY_FILE = b"ERR there is no append only file, because appendonly is no"
 REWRITE_IN_PROGRESS = b"ERR Background append only file rewriting already in progress"
 DEBUG_NOT_ALLOWED = (
-    b'ERR DEBUG command not allowed. If the enable-debug-command option is set to "local", you can run it from a '
-    b"local connection, otherwise you need to set this option in the configuration file, and then restart the server."
+    b'ERR DEBUG command not allowed. If the enable-debug-command option is set to "local", you can run it '
+    b"from a "
+    b"local connection, otherwise you need to set this option in the configuration file, and then restart "
+    b"the server."
 )
 
 

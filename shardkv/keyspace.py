@@ -25,7 +25,7 @@ from shardkv.expiry import Deadlines
 from shardkv.slots import SLOTS, slot_of
 from shardkv.structures.field_deadlines import NEVER_MS
 from shardkv.structures.hash import Hash, PackedHash
-from shardkv.values import LARGE_COLLECTION, Collection, Packed, Value, unpacked
+from shardkv.values import LARGE_COLLECTION, Collection, Value, unpacked
 
 if TYPE_CHECKING:
     from shardkv.scans import Snapshots
@@ -214,7 +214,9 @@ class Database:
         self.slots[slot_of(key)][key] = collection
         return collection
 
-    def put(self, key: bytes, value: Value, event: str, slot: int = -1, *, keep_deadline: bool = False) -> None:
+    def put(
+        self, key: bytes, value: Value, event: str, slot: int = -1, *, keep_deadline: bool = False
+    ) -> None:
         """Stores a value under a key, in place of any other, and says so: `changed` is not needed after it.
 
         The key's deadline goes, unless it is to be kept.

@@ -40,7 +40,8 @@ FIRST_BLOCK_REQUESTS = 32
 """What a new session begins with. It doubles as long as the replies are small."""
 
 BLOCK_REPLY_BYTES = 1024 * 1024
-"""What the replies under way of one session should come to: with large replies fewer requests go out at once."""
+"""What the replies under way of one session should come to: with large replies fewer requests go out at
+once."""
 
 # -- all sessions -----------------------------------------------------------------------------
 
@@ -82,8 +83,8 @@ SCAN_WINDOW_SLOTS = 4096
 
 SCAN_SNAPSHOTS = 256
 SCAN_SNAPSHOT_MEMBERS = 16 * 1024 * 1024
-"""Lists that a shard keeps for scans of large slots and collections, and their members in sum (8 bytes each, and what
-was deleted since). The newest list is kept whatever its size."""
+"""Lists that a shard keeps for scans of large slots and collections, and their members in sum (8 bytes each,
+and what was deleted since). The newest list is kept whatever its size."""
 
 SCAN_SNAPSHOT_IDLE_S = 300
 """A list that no scan has asked for so long is given up."""
@@ -109,7 +110,8 @@ REWRITE_BACKLOG_BYTES = 8 * 1024 * 1024
 """Of a new base waiting to be written. Above it a rewrite makes no more."""
 
 REWRITE_FSYNC_BYTES = 8 * 1024 * 1024
-"""A new base is fsynced after each so many bytes, so that the last fsync is short and the disk is not flooded."""
+"""A new base is fsynced after each so many bytes, so that the last fsync is short and the disk is not
+flooded."""
 
 TORN_HEADERS_TRIED = 1000
 """Places in a torn record that look like a batch's header and are checked for being one."""
@@ -174,8 +176,8 @@ ZSET_REQUEST_MEMBERS = 256
 # -- streams ----------------------------------------------------------------------------------
 
 STREAM_OPEN_NODES = 3
-"""Of a stream's nodes, beside its tail, that are kept unpacked: where it is read, where entries are deleted, and what
-was written last."""
+"""Of a stream's nodes, beside its tail, that are kept unpacked: where it is read, where entries are deleted,
+and what was written last."""
 
 STREAM_UNSETTLED_ENTRIES = 100
 """Entries that are added to a stream's tail before it is looked at whether they make a node."""
@@ -188,11 +190,13 @@ STREAM_NODE_BYTES = 1 << 30
 
 STREAM_TRIMMED_NODES = 100
 STREAM_TRIMMED_ENTRIES = 1_000_000
-"""What a trim with ~ takes at most, as many entries as the nodes may have, unless LIMIT says something else (as Redis)."""
+"""What a trim with ~ takes at most, as many entries as the nodes may have, unless LIMIT says something else
+(as Redis)."""
 
 STREAM_PACKED_ENTRIES = 512
 STREAM_PACKED_BYTES = 16 * 1024
-"""A stream with at most so many entries, and as many pending ones, is packed as a whole when it is at rest."""
+"""A stream with at most so many entries, and as many pending ones, is packed as a whole when it is at
+rest."""
 
 STREAM_REQUEST_IDS = 256
 """IDs in one of the requests that rebuild a stream."""
@@ -204,4 +208,5 @@ RDB_DECOMPRESSED_BYTES = 512 * 1024 * 1024
 
 RDB_STREAM_NODE_ENTRIES = 100
 RDB_STREAM_NODE_BYTES = 4096
-"""Entries of a stream that are written together; a larger entry stands alone. As Redis' own nodes by default."""
+"""Entries of a stream that are written together; a larger entry stands alone. As Redis' own nodes by
+default."""

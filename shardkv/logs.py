@@ -14,8 +14,6 @@ Under systemd (`JOURNAL_STREAM` is set) the journal's own time stands for ours, 
 from __future__ import annotations
 
 import logging
-import multiprocessing.queues
-import multiprocessing.synchronize
 import os
 import sys
 from typing import Any

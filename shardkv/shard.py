@@ -1,7 +1,7 @@
 """A shard's execution: every command of every client passes through `Shard.run`.
 
-The shard holds the databases, the locks of transactions and the buffer of the append-only file. It does no I/O and
-knows no pipes: batches of requests come in, lists of encoded replies go out.
+The shard holds the databases, the locks of transactions and the buffer of the append-only file. It does no
+I/O and knows no pipes: batches of requests come in, lists of encoded replies go out.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ class CommandStats:
     ns: int = 0
     failed: int = 0
     part: bool = False
-    """Whether these were parts of commands over several shards, whose calls and errors their coordinators count."""
+    """Whether these were parts of commands over several shards, whose calls and errors their coordinators
+    count."""
 
 
 @dataclass(slots=True)
@@ -85,7 +86,8 @@ class Parked:
     writes: bool
     encode: Callable[[Any], bytes]
     lock: tuple[Transaction, bool] | None = None
-    """For the token holder's claim of locks: whose, and whether exclusive; its request runs once it holds them."""
+    """For the token holder's claim of locks: whose, and whether exclusive; its request runs once it holds
+    them."""
 
 
 Bound = tuple[Handler, Database, Callable[[Any], bytes], bool, Command, CommandStats]
@@ -184,11 +186,11 @@ class Shard:
     def run(self, batch: Batch, link: Link | None = None, *, locked: bool = False) -> list[Reply]:
         """Runs a batch of requests; returns a reply for each, in order, or None for one that comes later.
 
-        Without a `link` no request may wait. `locked` says that the caller's transaction holds the locks that the
-        requests need, so that they are not asked for.
+        Without a `link` no request may wait. `locked` says that the caller's transaction holds the locks
+        that the requests need, so that they are not asked for.
 
-        Figures are kept per command. The clock is read where one command follows another, so that a batch of the
-        same short command costs two readings in all.
+        Figures are kept per command. The clock is read where one command follows another, so that a batch of
+        the same short command costs two readings in all.
         """
         bounds = self._bounds
         held: Any = () if locked else self.locks.held
@@ -323,12 +325,15 @@ class Shard:
         self._bounds.clear()
 
     def refuse_logged(self, batch: Batch, replies: list[Reply]) -> None:
-        """Puts the refusal in the place of the replies of those requests of a batch that were to be logged."""
+        """Puts the refusal in the place of the replies of those requests of a batch that were to be
+        logged."""
         assert self.refusal is not None
         for number, args in enumerate(batch):
             # A logged request has its name in the first place.
             if isinstance(args[0], bytes) and replies[number] is not None:
-                replies[number] = raw(CommandError(self.refusal)) if args[0] == COMMITTED else encode_error(self.refusal)
+                replies[number] = (
+                    raw(CommandError(self.refusal)) if args[0] == COMMITTED else encode_error(self.refusal)
+                )
 
     def refuse_late(self, late: Late) -> Late:
         """The same for the reply of a request that had to wait."""
@@ -452,16 +457,32 @@ class Shard:
         self.locks.enter(parked.keys, whole=parked.whole)
 
     def claim(
-        self, owner: Transaction, keys: list[LockKey], *, whole: bool, exclusive: bool, wait: bool, args: list[Any]
+        self,
+        owner: Transaction,
+        keys: list[LockKey],
+        *,
+        whole: bool,
+        exclusive: bool,
+        wait: bool,
+        args: list[Any],
     ) -> bool | None:
-        """Locks keys for a transaction. True when it has them; False when another has; None when the claim waits
-        and `args`, the whole request, is run again once it has them."""
+        """Locks keys for a transaction. True when it has them; False when another has; None when the claim
+        waits and `args`, the whole request, is run again once it has them."""
         if self.locks.lock(owner, keys, whole=whole, exclusive=exclusive):
             return True
         if not wait or self._link is None:
             return False
         self._park(
-            Parked(self._link, self._link.next_ticket(), args, keys, whole, exclusive, raw, lock=(owner, exclusive))
+            Parked(
+                self._link,
+                self._link.next_ticket(),
+                args,
+                keys,
+                whole,
+                exclusive,
+                raw,
+                lock=(owner, exclusive),
+            )
         )
         return None
 

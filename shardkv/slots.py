@@ -33,5 +33,6 @@ def hashtag(key: bytes) -> bytes:
 
 
 def even_slot_table(shards: int) -> list[int]:
-    """A slot table for a new data folder: entry `slot` is the shard that owns it, in equal contiguous runs."""
+    """A slot table for a new data folder: entry `slot` is the shard that owns it, in equal contiguous
+    runs."""
     return [slot * shards // SLOTS for slot in range(SLOTS)]

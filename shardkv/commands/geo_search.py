@@ -293,14 +293,17 @@ def _destinations(args: Sequence[bytes]) -> Sequence[int]:
     """Where a request of GEORADIUS or GEORADIUSBYMEMBER holds the key to store in: after the last STORE or
     STOREDIST."""
     found: Sequence[int] = ()
-    words = iter(range(5, len(args) - 1))
-    for at in words:
+    at = 5
+    while at < len(args) - 1:
         if args[at].upper() in (b"STORE", b"STOREDIST"):
-            found = (next(words, at) and at + 1,)
+            at += 1
+            found = (at,)
+        at += 1
     return found
 
 
 def _no_more(args: Sequence[bytes]) -> Sequence[int]:
+    """`_destinations` has found what there is after a STOREDIST, too."""
     return ()
 
 

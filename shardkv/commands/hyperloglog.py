@@ -203,14 +203,14 @@ def _encoding(db: Database, key: bytes, value: bytearray) -> Status:
     return Status(b"dense" if hyperloglog.is_dense(value) else b"sparse")
 
 
-def _decode(db: Database, key: bytes, value: bytearray) -> Status:
+def _decode(db: Database, key: bytes, value: bytearray) -> bytes:
     if hyperloglog.is_dense(value):
         raise CommandError(errors.NOT_SPARSE)
     words = (
         f"v:{run},{length}" if letter == "v" else f"{letter}:{length}"
         for letter, run, length in hyperloglog.opcodes(value)
     )
-    return Status(" ".join(words).encode())
+    return " ".join(words).encode()
 
 
 def _todense(db: Database, key: bytes, value: bytearray) -> int:

@@ -391,8 +391,8 @@ def zcombine(db: Database, args: list[Any]) -> int:
 
 
 def store_elsewhere(call: Call, source: bytes, request: list[Any], destination: bytes, event: str) -> Plan:
-    """A plan that stores on the shard of the destination the packed scores that a request gives on the shard of
-    the source; returns how many there are."""
+    """A plan that stores on the shard of the destination the packed scores that a request gives on the shard
+    of the source; returns how many there are."""
     here, there = call.shard_of(source), call.shard_of(destination)
     values = yield Read({here: [request]})
     check(values)

@@ -143,8 +143,8 @@ def resp3(value: Any) -> bytes:
 
 
 def _many_bulks(values: Any) -> bytes | None:
-    """An array of many short bulk strings, in half the time that encoding one after the other takes; None if it
-    is not that."""
+    """An array of many short bulk strings, in half the time that encoding one after the other takes; None if
+    it is not that."""
     count = len(values)
     if count < _MANY or set(map(type, values)) != {bytes}:
         return None

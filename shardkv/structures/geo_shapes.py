@@ -1,8 +1,8 @@
 """The shapes that GEOSEARCH looks for members in, and the cells of geohashes that have to be looked at.
 
 A shape lies in nine cells of the right size: the one that its centre is in, and those around it. The size is
-what Redis takes, and the cells come in its order, so that members that nobody has asked to be sorted come in the
-same order as from Redis, and COUNT with ANY finds the same ones.
+what Redis takes, and the cells come in its order, so that members that nobody has asked to be sorted come in
+the same order as from Redis, and COUNT with ANY finds the same ones.
 """
 
 from __future__ import annotations
@@ -90,8 +90,8 @@ class Circle(Shape):
 
 
 class Box(Shape):
-    """What is not further east or west of the centre than half its width, nor further north or south than half
-    its height."""
+    """What is not further east or west of the centre than half its width, nor further north or south than
+    half its height."""
 
     def __init__(self, center: Position, width_m: float, height_m: float) -> None:
         self._width_m, self._height_m = width_m, height_m

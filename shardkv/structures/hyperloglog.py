@@ -14,7 +14,6 @@ knows the longest run of zeros, counted from 1, among the hashes that fell to it
 from __future__ import annotations
 
 import math
-import re
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Iterable, Iterator, Sequence
 from functools import reduce
@@ -131,28 +130,8 @@ _LONGEST_ZERO = 64
 _LONGEST_VAL = 4
 _HIGHEST_VAL = 32
 
-_PIECE_BYTES = 1000
-"""The registers of so many opcodes of one byte are few enough for `sum_of_bytes`."""
-
-_XZERO = re.compile(rb"[\x40-\x7f][\x00-\xff]")
-"""Found in turn from the start of an opcode on, these are the XZEROs."""
-
-_XZERO_BASE = 0x3FFF
-"""An XZERO as a number, less this, is how many registers it tells of."""
-
-_STRETCH = re.compile(
-    rb"((?:[^\x40-\x7f]{0,30}[\x40-\x7f][\x00-\xff]){1,16})|[^\x40-\x7f]{1,%d}" % _PIECE_BYTES
-)
-"""Opcodes that are looked at together: some XZEROs with few others between them, or many of one byte."""
-
-_PIECE = re.compile(rb"([^\x40-\x7f]{0,%d})([\x40-\x7f][\x00-\xff])?" % _PIECE_BYTES)
-"""Opcodes of one byte, and then perhaps an XZERO."""
-
-_LENGTHS = bytes(
-    byte + 1 if byte < 0x40 else 0 if byte < 0x80 else (byte & 3) + 1  # an XZERO is no opcode of one byte
-    for byte in range(256)
-)
-"""How many registers an opcode of one byte tells of."""
+_LENGTHS = bytes(byte + 1 if byte < 0x40 else 0 if byte < 0x80 else (byte & 3) + 1 for byte in range(256))
+"""How many registers an opcode of one byte tells of; 0 for an XZERO."""
 
 _EXPANDED = [
     bytes(length) if byte < 0x80 else bytes([(byte >> 2 & 31) + 1]) * length
@@ -160,12 +139,14 @@ _EXPANDED = [
 ]
 """Those registers."""
 
+_XZERO = 0x3FFF
+"""An XZERO, read as a number, is so much more than the number of its registers."""
+
+_PIECE_BYTES = 1000
+"""The registers of so many opcodes of one byte are few enough for `sum_of_bytes`."""
+
 _JOINED_OPCODES = 5
 """How many opcodes are looked through for runs to join, from the one before a changed one on."""
-
-
-def _length_of_xzero(opcode: String) -> int:
-    return int.from_bytes(opcode, "big") - _XZERO_BASE
 
 
 def _run(run: int, length: int) -> bytes:
@@ -173,57 +154,47 @@ def _run(run: int, length: int) -> bytes:
     if run:
         return bytes([0x80 | run - 1 << 2 | length - 1]) if length else b""
     if length > _LONGEST_ZERO:
-        return (_XZERO_BASE + length).to_bytes(2, "big")
+        return (_XZERO + length).to_bytes(2, "big")
     return bytes([length - 1]) if length else b""
+
+
+def _pieces(value: String) -> Iterator[tuple[int, int, String]]:
+    """The opcodes in order: single XZEROs, and runs of those of one byte. For each piece where it begins, how
+    many registers it tells of, and the same for each opcode of a run (nothing for an XZERO)."""
+    lengths = value.translate(_LENGTHS)
+    at, end = HEADER_BYTES, len(value)
+    while at < end:
+        stop = lengths.find(0, at, at + _PIECE_BYTES)
+        if stop < 0:
+            stop = min(at + _PIECE_BYTES, end)
+        if stop > at:
+            run = lengths[at:stop]
+            yield at, sum_of_bytes(run), run
+            at = stop
+        elif at + 1 < end:
+            yield at, (value[at] << 8 | value[at + 1]) - _XZERO, b""
+            at += 2
+        else:
+            raise CommandError(errors.CORRUPTED_HYPERLOGLOG)
 
 
 def _find(value: bytearray, index: int) -> tuple[int, int, int]:
     """Where the opcode before the one of a register is (or the first opcode, if that is it), where that one
     is, and the first register it tells of."""
     before, first = HEADER_BYTES, 0
-    for stretch in _STRETCH.finditer(value, HEADER_BYTES):
-        length = _registers_of(stretch.group())
-        if index < first + length:
-            return _find_in(value, stretch.start(), before, first, index)
-        first += length
-        before = stretch.end() - (2 if stretch.lastindex else 1)
+    for at, length, lengths in _pieces(value):
+        if index >= first + length:
+            first += length
+            before = at + len(lengths) - 1 if lengths else at
+        elif lengths:
+            place, skipped = _opcode_of(lengths, index - first)
+            return at + place - 1 if place else before, at + place, first + skipped
+        else:
+            return before, at, first
     raise CommandError(errors.CORRUPTED_HYPERLOGLOG)
 
 
-def _registers_of(stretch: bytes) -> int:
-    """How many registers a stretch of opcodes tells of."""
-    xzeros = _XZERO.findall(stretch)
-    if not xzeros:
-        return sum_of_bytes(stretch.translate(_LENGTHS))
-    lengths: tuple[int, ...] = unpack(f">{len(xzeros)}H", b"".join(xzeros))
-    short = _XZERO.sub(b"", stretch)
-    return sum(lengths) - _XZERO_BASE * len(lengths) + sum_of_bytes(short.translate(_LENGTHS))
-
-
-def _find_in(value: bytearray, start: int, before: int, first: int, index: int) -> tuple[int, int, int]:
-    """The same as `_find`, from an opcode on that tells of the register `first`."""
-    for piece in _PIECE.finditer(value, start):
-        at = piece.start()
-        opcodes, xzero = piece.groups()
-        if opcodes:
-            lengths = opcodes.translate(_LENGTHS)
-            length = sum_of_bytes(lengths)
-            if index < first + length:
-                place, skipped = _opcode_of(lengths, index - first)
-                return at + place - 1 if place else before, at + place, first + skipped
-            first += length
-            at += len(opcodes)
-            before = at - 1
-        if xzero:
-            length = _length_of_xzero(xzero)
-            if index < first + length:
-                return before, at, first
-            first += length
-            before = at
-    raise AssertionError("the stretch tells of the register")
-
-
-def _opcode_of(lengths: bytes, index: int) -> tuple[int, int]:
+def _opcode_of(lengths: String, index: int) -> tuple[int, int]:
     """Which opcode tells of a register, and how many registers come before it."""
     low, high, skipped = 0, len(lengths), 0
     while high - low > 1:
@@ -243,7 +214,7 @@ def _raise_sparse(value: bytearray, index: int, run: int, sparse_max_bytes: int)
     if opcode >= 0x80:
         length, old = (opcode & 3) + 1, (opcode >> 2 & 31) + 1
     elif opcode >= 0x40:
-        length, size = _length_of_xzero(value[at : at + 2]), 2
+        length, size = (opcode << 8 | value[at + 1]) - _XZERO, 2
     else:
         length = opcode + 1
     if old >= run:
@@ -270,7 +241,7 @@ def _join(value: bytearray, at: int) -> None:
         elif (
             follower >= 0x80
             and not (opcode ^ follower) & 0x7C
-            and (length := (opcode & 3) + (follower & 3) + 2) <= 4
+            and (length := (opcode & 3) + (follower & 3) + 2) <= _LONGEST_VAL
         ):
             value[at : at + 2] = bytes([opcode & 0xFC | length - 1])
         else:
@@ -279,26 +250,24 @@ def _join(value: bytearray, at: int) -> None:
 
 def opcodes(value: String) -> Iterator[tuple[str, int, int]]:
     """The opcodes of a sparse HyperLogLog: `z`, `Z` or `v`, the registers' value, their number."""
-    for piece in _PIECE.finditer(value, HEADER_BYTES):
-        short, xzero = piece.groups()
-        for opcode in short:
+    for at, length, lengths in _pieces(value):
+        for opcode in value[at : at + len(lengths)]:
             yield ("v" if opcode >= 0x80 else "z"), _EXPANDED[opcode][0], _LENGTHS[opcode]
-        if xzero:
-            yield "Z", 0, _length_of_xzero(xzero)
+        if not lengths:
+            yield "Z", 0, length
 
 
 def _expand(value: String) -> bytes:
     parts: list[bytes] = []
     total = 0
-    for piece in _PIECE.finditer(value, HEADER_BYTES):
-        short, xzero = piece.groups()
-        total += sum_of_bytes(short.translate(_LENGTHS))
-        parts += map(_EXPANDED.__getitem__, short)
-        if xzero:
-            parts.append(bytes(_length_of_xzero(xzero)))
-            total += len(parts[-1])
+    for at, length, lengths in _pieces(value):
+        total += length
         if total > REGISTERS:
             break
+        if lengths:
+            parts += map(_EXPANDED.__getitem__, value[at : at + len(lengths)])
+        else:
+            parts.append(bytes(length))
     if total != REGISTERS:
         raise CommandError(errors.CORRUPTED_HYPERLOGLOG)
     return b"".join(parts)

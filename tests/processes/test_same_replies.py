@@ -105,7 +105,9 @@ def comparable(line: str, reply: bytes) -> Any:
 
 
 @pytest.mark.parametrize("protocol", [2, 3])
-@pytest.mark.parametrize("script", [HANDSHAKES, OWN_STATE, FILTERS], ids=["handshakes", "own state", "filters"])
+@pytest.mark.parametrize(
+    "script", [HANDSHAKES, OWN_STATE, FILTERS], ids=["handshakes", "own state", "filters"]
+)
 def test_connection(server: Shardkv, twin_server: Server, script: str, protocol: int) -> None:
     compare(server, twin_server, script, protocol)
 
