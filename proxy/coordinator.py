@@ -51,7 +51,7 @@ class Coordinator:
         transaction = (self.proxy.index, next(self._numbers))
         self.proxy.counters.of(call.command).calls += 1
         steps = transact(call, transaction, lock_reads=lock_reads, counters=self.counters)
-        suspends = call.command.writes or lock_reads
+        suspends = call.command.writes or lock_reads or call.spreads
         session.suspended = session.suspended or suspends
         Work(self, session, call, steps, block, index, suspends=suspends).step(None)
 

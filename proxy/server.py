@@ -239,7 +239,7 @@ class Proxy:
         shards = {self.slot_table[slot] for slot in slots}
         if any(self.backends[shard].congested for shard in shards):
             return False
-        if len(shards) == 1 or (not shards and len(self.backends) == 1):
+        if len(self.backends) == 1 or (len(shards) == 1 and not command.spreads(args)):
             slot = slots[0] if slots else 0
             self.send(
                 self.slot_backends[slot], [session.context | command.code | slot, *args[1:]], block, index

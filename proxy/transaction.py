@@ -20,7 +20,7 @@ from typing import Any
 
 from shardkv.errors import CommandError
 from shardkv.locks import LockKey, Transaction
-from shardkv.plan import Call, Parts, Read, Values, Write
+from shardkv.plan import Call, Hop, Parts, Read, Values, Write
 from shardkv.shard import lock_keys
 
 TRIES_WITHOUT_TOKEN = 3
@@ -99,11 +99,13 @@ def transact(
 ) -> Generator[Action, Any, Any]:
     """Carries out a command by its plan; returns the reply's value, a CommandError among them.
 
-    lock_reads   whether reading commands lock as well: needed as soon as there are several proxies.
+    lock_reads   whether reading commands lock as well: needed as soon as there are several proxies. Those that
+                 find in one hop what the next one looks at always do.
     """
     counters.commands += 1
     keys, whole = locked_keys(call)
-    if not call.command.writes and not (lock_reads and keys):
+    locks_reads = call.spreads or (lock_reads and keys)
+    if not call.command.writes and not locks_reads:
         return (yield from _look(call))
     attempt = 0
     while True:
@@ -160,19 +162,17 @@ def _attempt(
         hop = next(plan)
         while True:
             parts = hop.parts if isinstance(hop, Read) else {}
-            if not locked:
-                values = yield Prepare(transaction, keys, whole, exclusive, wait, parts)
-                locked = [shard for shard, answers in values.items() if isinstance(answers, list)]
-                if len(locked) < len(keys):
+            if not locked or parts:
+                claims, all_of_them = (_further_keys(call, hop), False) if locked else (keys, whole)
+                values = yield Prepare(transaction, claims, all_of_them, exclusive, wait, parts)
+                # A shard that is only asked something knows the transaction as well from now on.
+                granted = [shard for shard, answers in values.items() if isinstance(answers, list)]
+                locked += [shard for shard in granted if shard not in locked]
+                if len(granted) < len(claims):
                     yield Release(transaction, locked)
                     return next(
                         (error for error in values.values() if isinstance(error, CommandError)), _BUSY
                     )
-            elif parts:
-                nothing: dict[int, list[LockKey]] = {shard: [] for shard in parts}
-                # A shard that is only asked something knows the transaction as well from now on.
-                locked += [shard for shard in parts if shard not in locked]
-                values = _answered((yield Prepare(transaction, nothing, False, exclusive, wait, parts)))
             if isinstance(hop, Write):
                 values = yield from _commit(transaction, hop.parts, locked)
                 locked = []
@@ -184,6 +184,12 @@ def _attempt(
     if locked:
         yield Release(transaction, locked)
     return reply
+
+
+def _further_keys(call: Call, hop: Hop) -> dict[int, list[LockKey]]:
+    """What a hop after the first locks, for each shard that it asks something."""
+    assert isinstance(hop, Read)
+    return {shard: [(call.db, key) for key in hop.keys.get(shard, ())] for shard in hop.parts}
 
 
 def _commit(transaction: Transaction, parts: Parts, locked: list[int]) -> Generator[Action, Any, Values]:

@@ -163,6 +163,11 @@ class Place(enum.Enum):
     PROXY = "proxy"
 
 
+def does_not_spread(args: Sequence[Any]) -> bool:
+    """Of a request that touches no other keys than those that its words name."""
+    return False
+
+
 @dataclass(eq=False)
 class Command:
     """One command or subcommand, as declared, and what follows from it."""
@@ -187,6 +192,9 @@ class Command:
     locks: Callable[[int, Sequence[Any]], list[tuple[int, bytes]]] | None = None
     """For a command that touches keys of another database than the selected one: the (database, key) it
     needs unlocked, from the selected database and the request."""
+    spreads: Callable[[Sequence[Any]], bool] = does_not_spread
+    """Whether a request touches keys beyond those that its words name, on any shard. Its plan finds them and
+    locks them (see `plan.Read`)."""
     internal: bool = False
     tips: tuple[str, ...] = ()
     history: tuple[tuple[str, str], ...] = ()
@@ -326,6 +334,7 @@ def command(
     place: Place = Place.SHARD,
     plan: Any = None,
     locks: Callable[[int, Sequence[Any]], list[tuple[int, bytes]]] | None = None,
+    spreads: Callable[[Sequence[Any]], bool] = does_not_spread,
     internal: bool = False,
     tips: tuple[str, ...] = (),
     history: tuple[tuple[str, str], ...] = (),
@@ -371,6 +380,7 @@ def command(
             place=place,
             plan=plan,
             locks=locks,
+            spreads=spreads,
             internal=internal,
             tips=tips,
             history=history,

@@ -112,6 +112,9 @@ WRONG_PAYLOAD = b"ERR DUMP payload version or checksum are wrong"
 BAD_DATA_FORMAT = b"ERR Bad data format"
 
 
+NOT_SORTABLE = b"ERR One or more scores can't be converted into double"
+
+
 def unsupported_option(option: bytes) -> bytes:
     return b"ERR Unsupported option %b" % option
 
@@ -169,15 +172,11 @@ NEGATIVE_BOX = b"ERR height or width cannot be negative"
 GEO_COUNT_NOT_POSITIVE = b"ERR COUNT must be > 0"
 ANY_WITHOUT_COUNT = b"ERR the ANY argument requires COUNT argument"
 VERTICES_NOT_A_NUMBER = b"ERR invalid number of vertices"
+TOO_FEW_VERTICES = b"ERR GEOSEARCH BYPOLYGON must have at least 3 vertices"
 
 
 def invalid_position(longitude: float, latitude: float) -> bytes:
     return b"ERR invalid longitude,latitude pair %f,%f" % (longitude, latitude)
-
-
-def too_few_vertices(name: str) -> bytes:
-    """Takes the command's declared name."""
-    return b"ERR %b BYPOLYGON must have at least 3 vertices" % name.upper().encode()
 
 
 def store_and_more(name: str) -> bytes:

@@ -210,3 +210,14 @@ RDB_STREAM_NODE_ENTRIES = 100
 RDB_STREAM_NODE_BYTES = 4096
 """Entries of a stream that are written together; a larger entry stands alone. As Redis' own nodes by
 default."""
+
+# -- memory -----------------------------------------------------------------------------------
+
+MEMORY_SAMPLES = 5
+"""Elements that MEMORY USAGE looks at in one place (as Redis, OBJ_COMPUTE_SIZE_DEF_SAMPLES)."""
+
+MEASURED_PARTS = 200
+"""Parts of a collection, each with elements of its own, that it looks at in any case."""
+
+MEASURED_TABLE_KEYS = 1000
+"""A table with more keys than this takes about as much for each."""

@@ -77,7 +77,8 @@ class Locks:
     def lock(self, owner: Transaction, keys: Group[LockKey], *, whole: bool, exclusive: bool) -> bool:
         """Locks keys, or the whole shard, for a transaction, on top of what it holds; all of them or none.
 
-        False if another has any of them, or a request waits for one: it came first.
+        False if another has any of them, or a request waits for one: it came first. But one that holds
+        something here does not wait for requests, since those may be waiting for it.
         """
         mine = self.held.get(owner)
         if self._blocked(owner, keys, whole=whole, exclusive=exclusive):
@@ -96,13 +97,14 @@ class Locks:
         return True
 
     def _blocked(self, owner: Transaction, keys: Group[LockKey], *, whole: bool, exclusive: bool) -> bool:
-        if self._whole_waiting or (whole and self._waiting):
+        ahead = owner in self.held
+        if not ahead and (self._whole_waiting or (whole and self._waiting)):
             return True
         others = [held for holder, held in self.held.items() if holder != owner]
         if any((held.whole or whole) and (held.exclusive or exclusive) for held in others):
             return True
         for key in keys:
-            if key in self._waiting or self._exclusive.get(key, owner) != owner:
+            if (key in self._waiting and not ahead) or self._exclusive.get(key, owner) != owner:
                 return True
             if exclusive and self._shared[key] > 0:
                 return True

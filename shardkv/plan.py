@@ -9,8 +9,9 @@ value:
 
 A hop names requests by shard, as clients write them. `Read` hops look; a `Write` hop is the last one, and all
 its shards carry it out together. Who drives the plan (the coordinator in a proxy) has locked the command's
-keys before the first hop of a writing command, so what a Read found still holds at the Write. A plan does no
-I/O, and knows neither processes nor pipes.
+keys before the first hop of a writing command, so what a Read found still holds at the Write. If a lock is
+taken, the plan may be given up between two hops and begun anew. A plan does no I/O, and knows neither
+processes nor pipes.
 """
 
 from __future__ import annotations
@@ -34,9 +35,14 @@ Values = dict[int, list[Any]]
 
 @dataclass(frozen=True)
 class Read:
-    """A hop that looks."""
+    """A hop that looks.
+
+    It may lock keys that only an earlier hop has found: only on shards that it asks something, and not in the
+    first hop. Only commands that declare `spreads` do so.
+    """
 
     parts: Parts
+    keys: dict[int, list[bytes]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,11 @@ class Call:
     db: int
     slot_table: list[int] = field(repr=False)
     shards: int
+
+    @property
+    def spreads(self) -> bool:
+        """Whether it touches keys that its words do not name."""
+        return self.command.spreads(self.args)
 
     def shard_of(self, key: bytes) -> int:
         """The shard that owns a key."""

@@ -123,7 +123,7 @@ class Local:
             return encode(error)
         slots = [slot_of(args[position]) for position in command.key_positions(args)]
         shards = {self.slot_table[slot] for slot in slots}
-        if len(shards) == 1 or (not shards and len(self.shards) == 1):
+        if len(self.shards) == 1 or (len(shards) == 1 and not command.spreads(args)):
             code = wire.pack_code(wire.pack_context(self.db, protocol), command.id, slots[0] if slots else 0)
             [reply] = self._run(shards.pop() if shards else 0, [[code, *args[1:]]])
             return reply

@@ -81,7 +81,7 @@ class _Search:
             raise CommandError(errors.VERTICES_NOT_A_NUMBER)
         end = 1 + 2 * count
         if count < 3 or end > len(words):
-            raise CommandError(errors.too_few_vertices(self.name))
+            raise CommandError(errors.TOO_FEW_VERTICES)
         vertices = [read_position(words[at : at + 2]) for at in range(1, end, 2)]
         self.by = b"BYPOLYGON"
         self.make_shape = lambda center: Polygon(vertices)

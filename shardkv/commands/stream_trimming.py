@@ -122,7 +122,8 @@ def _usual_limit(config: Any) -> int:
 class Trimmed(NamedTuple):
     """What was cut off."""
 
-    count: int
+    entries: int
+    """How many."""
     arguments: list[bytes]
     """The options by which it is logged: none if the entries were not the first ones."""
     requests: Requests

@@ -92,8 +92,10 @@ def xadd(db: Database, args: list[Any]) -> Any:
     slot, key = args[0], args[1]
     at, asked, asked_trim, make = 2, _ANY, None, True
     config = db.shard.config
-    if args[2] != b"*":
+    if args[2][:1].isalpha():
         at, asked, asked_trim, make = _read_adding(args, config)
+    elif args[2] != b"*":
+        asked = _read_asked(args[2])
     count = len(args) - at
     if count < 3 or count % 2 == 0:
         raise CommandError(errors.wrong_arity("xadd"))
@@ -119,8 +121,8 @@ def xadd(db: Database, args: list[Any]) -> Any:
 
 
 def _read_adding(args: list[Any], config: Any) -> tuple[int, _Asked, Trim | None, bool]:
-    """Reads what stands before the fields: where the ID stands, the ID, what to cut off, and whether to make a
-    stream. Raises CommandError."""
+    """Reads what stands before the fields: the place of the ID, the ID, what to cut off, and whether to make
+    a stream. Raises CommandError."""
     options = Options(adding=True)
     at = options.read(args, 2)
     asked = _read_asked(args[at]) if at < len(args) else _ANY
@@ -132,7 +134,7 @@ def _trim_added(db: Database, args: list[Any], at: int, stream: Stream, asked: T
     key = args[1]
     trimmed = None if asked is None else trim(key, stream, asked, db.shard.config)
     args[2:at] = [] if trimmed is None else trimmed.arguments
-    if trimmed is not None and trimmed.count:
+    if trimmed is not None and trimmed.entries:
         db.changed(key, "xtrim")
         if trimmed.requests:
             _log(db, [[b"XADD", *args[1:]], *trimmed.requests])
@@ -170,12 +172,12 @@ def xtrim(db: Database, args: list[Any]) -> Any:
     if stream is None:
         return 0
     trimmed = trim(key, stream, asked, db.shard.config)
-    if trimmed.count:
+    if trimmed.entries:
         db.changed(key, "xtrim")
         args[2:] = trimmed.arguments
         if trimmed.requests:
             _log(db, [[b"XTRIM", *args[1:]]] * bool(trimmed.arguments) + trimmed.requests)
-    return trimmed.count
+    return trimmed.entries
 
 
 @command(
@@ -362,8 +364,10 @@ def xdelex(db: Database, args: list[Any]) -> Any:
     references, texts = _read_ids(args, 2)
     if stream is None:
         return [_NO_SUCH_ENTRY] * len(texts)
-    results, requests, deleted = [], [], []
-    for stream_id in map(parse, list(texts)):
+    results: list[int] = []
+    requests: Requests = []
+    deleted: list[StreamID] = []
+    for stream_id in list(map(parse, texts)):
         if references is References.DELETE:
             requests += forget(key, stream, [stream_id])
         if references is References.ACKED and stream_id in stream and not is_acked(stream, stream_id):
@@ -393,8 +397,10 @@ def xackdel(db: Database, args: list[Any]) -> Any:
     group = None if stream is None else stream.groups.get(name)
     if stream is None or group is None:
         return [_NO_SUCH_ENTRY] * len(texts)
-    results, requests, deleted = [], [], []
-    for stream_id in map(parse, list(texts)):
+    results: list[int] = []
+    requests: Requests = []
+    deleted: list[StreamID] = []
+    for stream_id in list(map(parse, texts)):
         if not group.acknowledge(stream_id):
             results.append(_NO_SUCH_ENTRY)
             continue

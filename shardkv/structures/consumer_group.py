@@ -78,6 +78,13 @@ class ConsumerGroup:
 
     # -- pending entries --------------------------------------------------------------------------
 
+    def pending_of(self, name: bytes, start: StreamID) -> Iterator[tuple[StreamID, Pending]]:
+        """What a consumer that is there has pending, from an ID on. Nothing may change meanwhile."""
+        for stream_id, _ in self.consumers[name].pending.since(start):
+            pending = self.pending.get(stream_id)
+            assert pending is not None
+            yield stream_id, pending
+
     def deliver(self, stream_ids: Sequence[StreamID], name: bytes, now_ms: int) -> None:
         """Gives entries, in order, to a consumer that is there for the first time."""
         pending, consumer = Pending(name, now_ms, 1), self.consumers[name]

@@ -1,9 +1,9 @@
 """Places on the earth as numbers, as Redis keeps them: geohashes of 52 bits.
 
 A geohash (Niemeyer, 2008) halves the ranges of longitude and latitude in turn, one bit for each half that
-the place is in. So it is the number of a cell, and a cell's first bits are the number of the larger cell around
-it. Redis starts from the square that the Web Mercator projection shows, with latitudes up to 85.05112878
-degrees (https://redis.io/docs/latest/commands/geoadd/), and takes the earth for a sphere.
+the place is in. So it is the number of a cell, and a cell's first bits are the number of the larger cell
+around it. Redis starts from the square that the Web Mercator projection shows, with latitudes up to
+85.05112878 degrees (https://redis.io/docs/latest/commands/geoadd/), and takes the earth for a sphere.
 
 Longitudes and latitudes are in degrees, distances in m.
 """

@@ -181,16 +181,33 @@ def _pieces(value: String) -> Iterator[tuple[int, int, String]]:
 def _find(value: bytearray, index: int) -> tuple[int, int, int]:
     """Where the opcode before the one of a register is (or the first opcode, if that is it), where that one
     is, and the first register it tells of."""
-    before, first = HEADER_BYTES, 0
-    for at, length, lengths in _pieces(value):
-        if index >= first + length:
-            first += length
-            before = at + len(lengths) - 1 if lengths else at
-        elif lengths:
-            place, skipped = _opcode_of(lengths, index - first)
-            return at + place - 1 if place else before, at + place, first + skipped
+    # It goes through the same pieces as `_pieces`, in half the time: this is what a PFADD costs.
+    lengths = value.translate(_LENGTHS)
+    at = before = HEADER_BYTES
+    first, last = 0, len(value) - 1
+    while at <= last:
+        length = lengths[at]
+        if length:
+            stop = lengths.find(0, at, at + _PIECE_BYTES)
+            if stop < 0:
+                stop = min(at + _PIECE_BYTES, last + 1)
+            if stop - at > 1:
+                run = lengths[at:stop]
+                length = sum_of_bytes(run)
+                if index < first + length:
+                    place, skipped = _opcode_of(run, index - first)
+                    return at + place - 1 if place else before, at + place, first + skipped
+            elif index < first + length:
+                return before, at, first
+            before, at = stop - 1, stop
+        elif at < last:
+            length = (value[at] << 8 | value[at + 1]) - _XZERO
+            if index < first + length:
+                return before, at, first
+            before, at = at, at + 2
         else:
-            return before, at, first
+            break
+        first += length
     raise CommandError(errors.CORRUPTED_HYPERLOGLOG)
 
 

@@ -16,8 +16,8 @@ _KEY_BYTES = 16
 def count_nodes(stream_ids: Iterable[StreamID]) -> int:
     """The nodes of the tree that has these IDs, which are given in order, as keys.
 
-    Bytes that several keys begin with lie on a common way. Where keys part there is a node of its own, and one
-    for the bytes between two of those or up to the end, and one at the end of each key.
+    Bytes that several keys begin with lie on a common way. There is a node wherever keys part, one for the
+    bytes between two of those or up to the end, and one at the end of each key.
     """
     nodes = 0
     partings: list[int] = []
@@ -37,6 +37,6 @@ def count_nodes(stream_ids: Iterable[StreamID]) -> int:
                 # The node of the bytes between is parted in two, which may be empty.
                 nodes += (parting > begin) + (following > parting + 1)
                 partings.append(parting)
-            nodes += (_KEY_BYTES > parting + 1) + 1
+            nodes += (parting + 1 < _KEY_BYTES) + 1
         last = key
     return nodes or 1

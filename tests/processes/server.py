@@ -111,8 +111,10 @@ def _wait_until_ready(server: Shardkv) -> None:
     while clock.monotonic() < deadline and server.process.poll() is None:
         try:
             with server.wire() as connection:
-                if connection.ask("PING")[:1] in (b"+", b"-"):
+                # A shard that has not loaded yet says so; any other error comes from a server that is ready.
+                if not connection.ask("DBSIZE").startswith((b"-LOADING", b"-SHARDDOWN")):
                     return
+                clock.sleep(_POLL_S)
         except ConnectionRefusedError:
             clock.sleep(_POLL_S)
     raise RuntimeError(f"shardkv does not answer on port {server.port}:\n{server.log.read_text()}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import subprocess
 import tempfile
@@ -62,6 +63,15 @@ def redis_8(**settings: str | int) -> Iterator[Server]:
     assert package is not None
     assert package.origin is not None
     with _running(Path(package.origin).parent / "bin" / "redis-server", settings) as server:
+        yield server
+
+
+@contextmanager
+def redis_7(**settings: str | int) -> Iterator[Server]:
+    """The same with the redis-server in the PATH, which must be one: 7.0 on today's systems."""
+    binary = shutil.which("redis-server")
+    assert binary is not None
+    with _running(binary, settings) as server:
         yield server
 
 
