@@ -66,6 +66,7 @@ class Backend:
     def __init__(self, shard: int, loop: asyncio.AbstractEventLoop, changed: Callable[[], None]) -> None:
         self.shard = shard
         self.up = False
+        self._was_up = False
         self.congested = False
         """Whether the shard takes requests more slowly than they come."""
         self._changed = changed
@@ -93,7 +94,7 @@ class Backend:
         self._reader = FrameReader(read_fd)
         self._writer = FrameWriter(write_fd)
         self._loop.add_reader(read_fd, self._receive)
-        self.up = True
+        self.up = self._was_up = True
         self._changed()
 
     def detach(self) -> None:
@@ -130,7 +131,9 @@ class Backend:
         writer = self._writer
         if writer is None:
             self._forget_batch()
-            _fail(list(zip(blocks, indexes, strict=True)), errors.shard_down(self.shard))
+            # Before it was ever there it is being started and will load its data.
+            text = errors.shard_down(self.shard) if self._was_up else errors.LOADING
+            _fail(list(zip(blocks, indexes, strict=True)), text)
             return
         self._inflight.append((blocks, indexes))
         try:

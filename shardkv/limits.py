@@ -216,7 +216,7 @@ default."""
 MEMORY_SAMPLES = 5
 """Elements that MEMORY USAGE looks at in one place (as Redis, OBJ_COMPUTE_SIZE_DEF_SAMPLES)."""
 
-MEASURED_PARTS = 200
+MEASURED_PARTS = 64
 """Parts of a collection, each with elements of its own, that it looks at in any case."""
 
 MEASURED_TABLE_KEYS = 1000

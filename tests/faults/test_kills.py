@@ -108,25 +108,39 @@ def test_a_killed_process_comes_back_and_nothing_confirmed_is_lost(kind: str) ->
             writer.check(server)
 
 
-def test_whole_trees_killed_at_random_moments_lose_nothing_confirmed(tmp_path: Path) -> None:
-    rng = random.Random(2)
-    expected: dict[str, int] = {}
-    for _ in range(6):
-        with shardkv(
-            tmp_path, workers=2, proxies=1, appendfsync="always", exit_code=-signal.SIGKILL
-        ) as server:
+def lose_nothing(folder: Path, seed: int, *, lives: int, kills_a_life: int) -> int:
+    """Lets servers on one folder live one after the other, each losing processes while clients write, and at
+    last all of them at once. Checks what was confirmed after each life; returns how many keys that was in
+    the end."""
+    rng = random.Random(seed)
+    confirmed: dict[str, int] = {}
+    for _ in range(lives):
+        with shardkv(folder, workers=2, proxies=2, appendfsync="always", exit_code=-signal.SIGKILL) as server:
             with server.wire() as connection:
-                for key, number in expected.items():
-                    assert int(connection.text("GET", key)) >= number
+                for key, number in confirmed.items():
+                    assert int(connection.text("GET", key)) >= number, key
 
             def disturb(server: Shardkv = server) -> None:
+                for _ in range(kills_a_life):
+                    clock.sleep(rng.uniform(0.01, 0.05))
+                    kill_one(server, rng.choice(["worker", "proxy"]), rng)
                 clock.sleep(rng.uniform(0.05, 0.3))
                 server.process.kill()
                 server.process.wait()
 
             for writer in write_during(server, disturb):
-                expected |= writer.acknowledged
-    assert expected
+                confirmed |= writer.acknowledged
+    return len(confirmed)
+
+
+def test_whole_trees_killed_at_random_moments_lose_nothing_confirmed(tmp_path: Path) -> None:
+    assert lose_nothing(tmp_path, seed=2, lives=5, kills_a_life=0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_hundreds_of_kills_lose_nothing_confirmed(tmp_path: Path) -> None:
+    assert lose_nothing(tmp_path, seed=5, lives=40, kills_a_life=4)
 
 
 def test_other_shards_never_notice_a_dead_one() -> None:

@@ -6,14 +6,13 @@ import tracemalloc
 from itertools import chain
 from typing import Any
 
-import lzf
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shardkv.rdb import kinds, packed
+from shardkv.rdb import decode, kinds, packed
 from shardkv.rdb.payload import PayloadError, dump, restore
-from shardkv.rdb.reader import FormatError
+from shardkv.rdb.reader import FormatError, Reader
 from shardkv.rdb.writer import length, string
 from shardkv.settings import Config
 from shardkv.structures.consumer_group import Consumer, ConsumerGroup, Pending
@@ -169,13 +168,12 @@ def test_claimed_sizes(content: bytes) -> None:
         tracemalloc.stop()
 
 
-def test_compressed_strings_come_to_no_more_than_a_request_could_bring() -> None:
-    blank = bytes(64 << 20)
-    compressed = lzf.compress(blank)
-    one = b"\xc3" + length(len(compressed)) + length(len(blank)) + compressed
-    value = body(kinds.LIST, length(9) + one * 9)
+def test_compressed_strings_may_not_come_to_more_than_there_is_room_for() -> None:
+    blank = bytes(1 << 20)
+    elements = length(8) + string(blank) * 8
+    decode.value(kinds.LIST, Reader(elements, 10, room=8 << 20), CONFIG)
     with pytest.raises(FormatError, match="too much"):
-        restore(forms.payload(value), CONFIG)
+        decode.value(kinds.LIST, Reader(elements, 10, room=(8 << 20) - 1), CONFIG)
 
 
 @pytest.mark.parametrize(

@@ -100,12 +100,12 @@ def _there(client: Client) -> Any:
 
 
 def _without_layout(reply: Any) -> Any:
-    """What is said of a stream, but for how it lies in memory, and for the time a consumer was last active,
-    which Redis 7.0 does not know."""
+    """What is said of a stream, but for how it lies in memory, the time a consumer was last active, which
+    Redis 7.0 does not know, and the lag of a group, which servers reckon differently from the rest."""
     if not isinstance(reply, list):
         return reply
     found = list(map(_without_layout, reply))
-    for name in (b"radix-tree-keys", b"radix-tree-nodes", b"active-time"):
+    for name in (b"radix-tree-keys", b"radix-tree-nodes", b"active-time", b"lag"):
         if name in found:
             place = found.index(name)
             del found[place : place + 2]
@@ -417,7 +417,7 @@ calls = [
 RELAXATIONS: Relaxations = {"PTTL": within(2000), "OBJECT": within(2)}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(sequences(calls))
 def test_random_calls(twin_server: Server, given_calls: list[Words]) -> None:
     assert_same(twin_server, given_calls, RELAXATIONS)
