@@ -99,8 +99,8 @@ def transact(
 ) -> Generator[Action, Any, Any]:
     """Carries out a command by its plan; returns the reply's value, a CommandError among them.
 
-    lock_reads   whether reading commands lock as well: needed as soon as there are several proxies. Those that
-                 find in one hop what the next one looks at always do.
+    lock_reads   whether reading commands lock as well: needed as soon as there are several proxies. Those
+                 that find in one hop what the next one looks at always do.
     """
     counters.commands += 1
     keys, whole = locked_keys(call)

@@ -134,7 +134,7 @@ class Simulation:
         command = self.local.find(args)
         slots = [slot_of(args[position]) for position in command.key_positions(args)]
         shards = {self.local.slot_table[slot] for slot in slots}
-        if len(shards) == 1:
+        if len(shards) == 1 and not command.spreads(args):
             code = wire.pack_code(wire.pack_context(0, wire.RAW), command.id, slots[0])
             self.links[proxy][shards.pop()].requests.append(([code, *args[1:]], done))
             return

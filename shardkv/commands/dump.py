@@ -9,7 +9,7 @@ from shardkv.command import DENYOOM, READONLY, WRITE, Key, command
 from shardkv.errors import CommandError
 from shardkv.keyspace import Database
 from shardkv.numbers import INT64_MAX, integer
-from shardkv.rdb.payload import PayloadError, dump, restore
+from shardkv.rdb.payload import PayloadError, dump, is_plain, restore
 from shardkv.rdb.reader import FormatError
 from shardkv.resp.replies import OK
 from shardkv.structures.hash import Hash
@@ -110,7 +110,7 @@ def restore_(db: Database, args: list[Any]) -> Any:
         db.set_deadline(key, at_ms)
     if options.idle_s >= 0:
         _age(db, slot, options.idle_s, touched_s)
-    _log(db, key, value, at_ms, replace=there)
+    _log(db, key, value, at_ms, payload if is_plain(payload) else None, replace=there)
     return OK
 
 
@@ -140,8 +140,10 @@ def _age(db: Database, slot: int, idle_s: int, touched_s: int) -> None:
     db.touched_s[slot] = since_s if len(db.keys_of_slot(slot)) == 1 else max(since_s, touched_s)
 
 
-def _log(db: Database, key: bytes, value: Value, at_ms: int | None, *, replace: bool) -> None:
-    """Has a form logged that Redis 7.0 can read, whatever form came in."""
+def _log(
+    db: Database, key: bytes, value: Value, at_ms: int | None, payload: bytes | None, *, replace: bool
+) -> None:
+    """Has a form logged that Redis 7.0 can read: the payload that came in, or another if it is None."""
     if isinstance(value, Hash) and value.deadlines is not None:
         # Which has none for fields that expire.
         if replace:
@@ -150,4 +152,4 @@ def _log(db: Database, key: bytes, value: Value, at_ms: int | None, *, replace: 
             db.shard.propagate(db, *request)
     else:
         how = (b"REPLACE", b"ABSTTL") if replace else (b"ABSTTL",)
-        db.shard.propagate(db, b"RESTORE", key, b"%d" % (at_ms or 0), dump(value), *how)
+        db.shard.propagate(db, b"RESTORE", key, b"%d" % (at_ms or 0), payload or dump(value), *how)

@@ -87,11 +87,9 @@ def geoadd(db: Database, args: list[Any]) -> Any:
 )
 def geodist(db: Database, args: list[Any]) -> Any:
     """Returns the distance between two members of a geospatial index."""
-    unit_m = 1.0
-    if len(args) > 4:
-        unit_m = read_unit(args[4])
     if len(args) > 5:
         raise CommandError(errors.SYNTAX)
+    unit_m = read_unit(args[4]) if len(args) > 4 else 1.0
     found = db.read_as(SortedSet, args[1], args[0])
     if found is None:
         return None

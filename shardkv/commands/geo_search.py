@@ -180,7 +180,9 @@ def _read_search(db: Database, args: Sequence[Any], name: str) -> _Search:
         search.destination = args[1]
     elif name.startswith("georadiusbymember"):
         search.center_on(args[at])
-        search.by_radius(args[at + 1 : at + 3])
+        search.by = b"BYRADIUS"
+        if search.found is not None:
+            search.by_radius(args[at + 1 : at + 3])
         at += 3
     elif name.startswith("georadius"):
         search.center = read_position(args[at : at + 2])

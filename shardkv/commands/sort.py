@@ -33,8 +33,8 @@ Texts = list[bytes | None]
 
 
 class Pattern(NamedTuple):
-    """What BY or GET looks at: the key that has the element between `before` and `after`; with a `field`, that
-    field of the hash there."""
+    """What BY or GET looks at: the key that has the element between `before` and `after`; with a `field`,
+    that field of the hash there."""
 
     before: bytes
     after: bytes
@@ -166,7 +166,9 @@ def _as_they_stand(found: List | SortedSet, asked: Sorting) -> list[bytes]:
     start, stop = window.start, window.stop
     if asked.descending:
         start, stop = length - stop, length - start
-    elements = found.between(start, stop) if isinstance(found, List) else found.ranking.between(start, stop)[0]
+    elements = (
+        found.between(start, stop) if isinstance(found, List) else found.ranking.between(start, stop)[0]
+    )
     return elements[::-1] if asked.descending else elements
 
 
@@ -193,8 +195,8 @@ def _in_order(elements: list[bytes], weights: Texts | None, asked: Sorting) -> l
 
 _PLAIN_CHARACTERS = b"0123456789.-"
 _PLAIN_BYTES = 300
-"""Below this length, what is spelled in these characters alone is neither too large nor too small for a double,
-and Python reads it as C does."""
+"""Below this length, what is spelled in these characters alone is neither too large nor too small for a
+double, and Python reads it as C does."""
 
 _SPACES = b" \t\n\v\f\r"
 
@@ -312,7 +314,12 @@ def _plan_results(
 
 
 @command(
-    "SORTSOURCE key [option ...]", group="generic", since="0.1.0", flags=READONLY, keys=(Key(1),), internal=True
+    "SORTSOURCE key [option ...]",
+    group="generic",
+    since="0.1.0",
+    flags=READONLY,
+    keys=(Key(1),),
+    internal=True,
 )
 def sort_source(db: Database, args: list[Any]) -> list[bytes]:
     """Takes a SORT's arguments; returns the elements of its key, sorted and cut as far as that needs no other
@@ -328,8 +335,8 @@ def sort_lookup(db: Database, args: list[Any]) -> list[Texts]:
 
 @command("SORTSTORE destination texts", group="generic", since="0.1.0", flags=WRITE, internal=True)
 def sort_store(db: Database, args: list[Any]) -> int:
-    """Makes a list of what SORT has found, in place of anything the key holds. What is missing becomes an empty
-    string. Returns the length."""
+    """Makes a list of what SORT has found, in place of anything the key holds. What is missing becomes an
+    empty string. Returns the length."""
     destination, texts = args[1:]
     shard = db.shard
     if db.edit(destination) is not None:

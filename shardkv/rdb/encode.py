@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import chain
 from struct import Struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from shardkv.rdb import kinds, streams
-from shardkv.rdb.writer import length, string, strings
+from shardkv.rdb.writer import element, length, string
 from shardkv.structures.hash import Hash
 from shardkv.structures.list import List
 from shardkv.structures.set import Set
@@ -32,20 +33,23 @@ def value(given: Value, version: int) -> Encoded:
     """A value in forms of a version of the format, from 9 on. Only hashes with deadlines may need another,
     that of Valkey."""
     given = unpacked(given)
-    if isinstance(given, Hash):
-        return _hash(given, version)
-    if isinstance(given, List):
-        return Encoded(kinds.LIST, version, [length(len(given)), *strings(given)])
-    if isinstance(given, Set):
-        return Encoded(kinds.SET, version, [length(len(given)), *strings(given)])
-    if isinstance(given, SortedSet):
-        return _sorted_set(given, version)
-    if isinstance(given, Stream):
-        kind = _stream_kind(version)
-        return Encoded(kind, version, streams.write(kind, given))
-    assert isinstance(given, bytes | bytearray | int), "every type of collection has its form"
-    text = b"%d" % given if isinstance(given, int) else bytes(given)
-    return Encoded(kinds.STRING, version, [string(text)])
+    return _ENCODERS[given.__class__](given, version)
+
+
+def _string(given: bytes | bytearray, version: int) -> Encoded:
+    return Encoded(kinds.STRING, version, [string(bytes(given))])
+
+
+def _integer(given: int, version: int) -> Encoded:
+    return Encoded(kinds.STRING, version, [string(b"%d" % given)])
+
+
+def _list(given: List, version: int) -> Encoded:
+    return Encoded(kinds.LIST, version, [length(len(given)), *map(element, given)])
+
+
+def _set(given: Set, version: int) -> Encoded:
+    return Encoded(kinds.SET, version, [length(len(given)), *map(element, given)])
 
 
 def _sorted_set(given: SortedSet, version: int) -> Encoded:
@@ -53,23 +57,38 @@ def _sorted_set(given: SortedSet, version: int) -> Encoded:
     members, scores = given.ranking.between(0, len(given))
     members.reverse()
     scores.reverse()
-    written = chain.from_iterable(zip(map(string, members), map(_DOUBLE, scores), strict=True))
+    written = chain.from_iterable(zip(map(element, members), map(_DOUBLE, scores), strict=True))
     return Encoded(kinds.ZSET_2, version, [length(len(given)), *written])
 
 
 def _hash(given: Hash, version: int) -> Encoded:
     pairs = chain.from_iterable(piece.items() for piece in given.distinct_pieces())
-    if given.deadlines is None:
-        return Encoded(kinds.HASH, version, [length(len(given)), *strings(chain.from_iterable(pairs))])
     parts = [length(len(given))]
+    if given.deadlines is None:
+        parts += map(element, chain.from_iterable(pairs))
+        return Encoded(kinds.HASH, version, parts)
     for field, text in pairs:
         at_ms = given.deadline(field)
         written = (-1 if at_ms is None else at_ms).to_bytes(8, "little", signed=True)
-        parts += (string(field), string(text), written)
+        parts += (element(field), element(text), written)
     return Encoded(kinds.HASH_2, kinds.VALKEY, parts)
 
 
-def _stream_kind(version: int) -> int:
+def _stream(given: Stream, version: int) -> Encoded:
     if version < kinds.REDIS_7_0:
-        return kinds.STREAM
-    return kinds.STREAM_2 if version == kinds.REDIS_7_0 else kinds.STREAM_3
+        kind = kinds.STREAM
+    else:
+        kind = kinds.STREAM_2 if version == kinds.REDIS_7_0 else kinds.STREAM_3
+    return Encoded(kind, version, streams.write(kind, given))
+
+
+_ENCODERS: dict[type, Callable[[Any, int], Encoded]] = {
+    bytes: _string,
+    bytearray: _string,
+    int: _integer,
+    List: _list,
+    Set: _set,
+    SortedSet: _sorted_set,
+    Hash: _hash,
+    Stream: _stream,
+}

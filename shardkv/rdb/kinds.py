@@ -40,6 +40,9 @@ HASH_DEADLINES: Final = 24
 HASH_LISTPACK_DEADLINES: Final = 25
 """Of Redis 7.4: field, value, deadline, by turns."""
 
+PLAIN: Final = frozenset({STRING, LIST, SET, HASH, ZSET_2})
+"""Those without any packing, which Redis reads since 4.0, and in which all but streams is written here."""
+
 REDIS_7_0: Final = 10
 """The version of the format that Redis 7.0 writes."""
 LATEST_OF_REDIS: Final = 12

@@ -34,6 +34,12 @@ def dump(value: Value) -> bytes:
     return body + checksum.to_bytes(_CHECKSUM_BYTES, "little")
 
 
+def is_plain(payload: bytes) -> bool:
+    """Whether what could be restored from a payload is in such a form that Redis 7.0 restores the same."""
+    version = int.from_bytes(payload[-_FOOTER_BYTES:-_CHECKSUM_BYTES], "little")
+    return payload[0] in kinds.PLAIN and version <= kinds.REDIS_7_0
+
+
 def restore(payload: bytes, config: Any) -> Value:
     """The value that a payload holds; `config` are the settings that choose encodings.
 

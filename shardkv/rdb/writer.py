@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import lzf
 
 from shardkv.numbers import canonical_integer
@@ -56,14 +54,6 @@ def _integer(text: bytes) -> bytes | None:
     return b"\xc2" + number.to_bytes(4, "little", signed=True)
 
 
-def strings(texts: Iterable[bytes]) -> list[bytes]:
-    """Strings one after the other, in pieces."""
-    parts: list[bytes] = []
-    for text in texts:
-        size = len(text)
-        if size < _LEAST_COMPRESSED:
-            # To look for numbers among many short strings takes longer than it is worth.
-            parts += (_SHORT[size], text)
-        else:
-            parts.append(string(text))
-    return parts
+def element(text: bytes) -> bytes:
+    """A string among many: as `string`, but numbers are not looked for, which takes longer than it is worth."""
+    return _SHORT[len(text)] + text if len(text) < _LEAST_COMPRESSED else string(text)
