@@ -55,5 +55,5 @@ def _integer(text: bytes) -> bytes | None:
 
 
 def element(text: bytes) -> bytes:
-    """A string among many: as `string`, but numbers are not looked for, which takes longer than it is worth."""
+    """A string among many: as `string`, but to look for numbers takes longer than it is worth."""
     return _SHORT[len(text)] + text if len(text) < _LEAST_COMPRESSED else string(text)

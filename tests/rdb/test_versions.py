@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -58,3 +60,15 @@ def test_streams(version: int, kind: int) -> None:
     if version > 9:
         assert (found.entries_added, found.max_deleted_id) == (250, (0, 2))
         assert group.entries_read == 5
+
+
+def test_values_in_a_file(tmp_path: Path) -> None:
+    given = _stream()
+    parts = [encode.value(value, 11) for value in (b"12", given, b"text " * 100)]
+    path = tmp_path / "values"
+    path.write_bytes(b"".join(part for encoded in parts for part in encoded.parts))
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
+        reader = Reader(data, 11)
+        found: list[Any] = [decode.value(encoded.kind, reader, CONFIG) for encoded in parts]
+        assert reader.at == len(data)
+    assert (found[0], list(found[1]), found[2]) == (b"12", list(given), b"text " * 100)
