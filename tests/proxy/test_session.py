@@ -6,12 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from shardkv import clock, limits
+from shardkv import clock, errors, limits
+from shardkv.resp.replies import encode_error
 from shardkv.setting_kinds import BufferLimit, BufferLimits
 from tests.proxy.stage import Stage, asks, stage
 from tests.wire import pack
 
-DOWN = b"-SHARDDOWN shard 0 is not available, try again\r\n"
+DOWN = encode_error(errors.LOADING)
 
 
 @pytest.fixture
