@@ -115,6 +115,7 @@ class Backend:
         self._late.clear()
         self._tickets = 0
         _fail([pair for pair in lost if pair[0][pair[1]] is None], error)
+        self._loop.call_soon(self.flush)
 
     # -- requests -------------------------------------------------------------------------------
 
@@ -124,8 +125,12 @@ class Backend:
         return bool(self._requests)
 
     def flush(self) -> None:
-        """Sends the requests gathered in this turn as one frame."""
-        if not self._requests:
+        """Sends the requests gathered so far as one frame.
+
+        While the shard is still busy with a frame, a few requests wait for its replies to come: they will go
+        out with what gathers meanwhile, and a frame of many costs little more than a frame of one.
+        """
+        if not self._requests or (self._inflight and len(self._requests) < limits.WAITING_REQUESTS):
             return
         blocks, indexes = self._blocks[:], self._indexes[:]
         writer = self._writer
@@ -193,6 +198,8 @@ class Backend:
             block.owner.deliver()
         if reader.closed:
             self.detach()
+        elif self._requests and not self._inflight:
+            self._loop.call_soon(self.flush)
 
     def _fill(self, replies: list[bytes | None], touched: list[Block]) -> None:
         blocks, indexes = self._inflight.popleft()

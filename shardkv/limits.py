@@ -36,6 +36,9 @@ MAX_PATTERN_BYTES = 2048
 BLOCK_REQUESTS = 128
 """At most so many requests of one session are under way at once; the rest of its pipeline waits."""
 
+WAITING_REQUESTS = 64
+"""So many requests go to a shard that has not answered yet; fewer wait for its answer."""
+
 FIRST_BLOCK_REQUESTS = 32
 """What a new session begins with. It doubles as long as the replies are small."""
 

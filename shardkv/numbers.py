@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 
-from shardkv import errors
+from shardkv import errors, grisu
 from shardkv.errors import CommandError
 
 INT64_MIN = -(2**63)
@@ -80,17 +80,16 @@ def strtod(text: bytes) -> float | None:
 
 
 def format_double(number: float) -> bytes:
-    """The shortest text that reads back as the same double, spelled as Redis 7.2 does (its fpconv and
-    d2string): integers without a point, exponents without padding."""
-    if number.is_integer() and abs(number) < 2**63:
+    """A short text that reads back as the same double, spelled as Redis 7.2 does (its fpconv and d2string):
+    integers without a point, exponents without padding."""
+    if number.is_integer() and abs(number) <= _LAST_INTEGER:
         return b"-0" if number == 0 and math.copysign(1, number) < 0 else b"%d" % int(number)
     if math.isinf(number):
         return b"inf" if number > 0 else b"-inf"
     if math.isnan(number):
         return b"nan"
-    if 1e-3 <= abs(number) < 1e4:
-        return b"%r" % number
-    sign, digits, exponent = _shortest(number)
+    found, exponent = grisu.digits(abs(number), _last_power(number))
+    sign, digits = b"-" if number < 0 else b"", b"%d" % found
     # fpconv's emit_digits: `exponent` is K, the power of ten of the last digit.
     magnitude = abs(exponent + len(digits) - 1)
     if exponent >= 0 and magnitude < len(digits) + 7:
@@ -105,13 +104,14 @@ def format_double(number: float) -> bytes:
     return sign + mantissa + b"e%s%d" % (b"-" if power < 0 else b"+", magnitude)
 
 
-def _shortest(number: float) -> tuple[bytes, bytes, int]:
-    """Sign, digits without zeros at either end, and the power of ten of the last digit."""
-    text = repr(number).encode()
-    sign = b"-" if text.startswith(b"-") else b""
-    mantissa, _, power = text.lstrip(b"-").partition(b"e")
-    whole, _, fraction = mantissa.partition(b".")
-    exponent = int(power or 0) - len(fraction)
-    digits = (whole + fraction).lstrip(b"0")
-    stripped = digits.rstrip(b"0")
-    return sign, stripped, exponent + len(digits) - len(stripped)
+_LAST_INTEGER = 2**62
+"""Beyond this Redis does not write integers as such (double2ll)."""
+
+
+def _last_power(number: float) -> int:
+    """The power of ten of the last one of the fewest digits that tell a number from all others."""
+    mantissa, _, power = repr(number).partition("e")
+    whole, _, fraction = mantissa.partition(".")
+    if fraction and fraction != "0":
+        return int(power or 0) - len(fraction)
+    return int(power or 0) + len(whole) - len(whole.rstrip("0"))

@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 LAYERS = [
-    {"errors", "clock", "limits", "quoting", "slots", "syntax", "shardkv"},
+    {"errors", "clock", "grisu", "limits", "quoting", "slots", "syntax", "shardkv"},
     {"numbers", "longdouble", "glob", "setting_kinds", "foreign_directives", "logs"},
     {"settings", "resp"},
     {"config_file", "wire", "control", "slotmap"},

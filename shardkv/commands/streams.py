@@ -92,10 +92,11 @@ def xadd(db: Database, args: list[Any]) -> Any:
     slot, key = args[0], args[1]
     at, asked, asked_trim, make = 2, _ANY, None, True
     config = db.shard.config
-    if args[2][:1].isalpha():
-        at, asked, asked_trim, make = _read_adding(args, config)
-    elif args[2] != b"*":
-        asked = _read_asked(args[2])
+    if args[2] != b"*":
+        if args[2][:1].isalpha():
+            at, asked, asked_trim, make = _read_adding(args, config)
+        else:
+            asked = _read_asked(args[2])
     count = len(args) - at
     if count < 3 or count % 2 == 0:
         raise CommandError(errors.wrong_arity("xadd"))
@@ -370,7 +371,7 @@ def xdelex(db: Database, args: list[Any]) -> Any:
     for stream_id in list(map(parse, texts)):
         if references is References.DELETE:
             requests += forget(key, stream, [stream_id])
-        if references is References.ACKED and stream_id in stream and not is_acked(stream, stream_id):
+        if references is References.ACKED and not is_acked(stream, stream_id):
             results.append(_STILL_NEEDED)
         elif stream.delete(stream_id, db.shard.config):
             results.append(_DELETED)

@@ -100,19 +100,17 @@ class IdMap(Generic[V]):
     def extend(self, stream_ids: Sequence[StreamID], value: V) -> None:
         """Adds IDs, in order and greater than all that are there, with one value for all."""
         self.count += len(stream_ids)
-        start = 0
-        while start < len(stream_ids):
-            ids = self._ids[-1]
-            room = BLOCK_IDS - len(ids)
-            if room > 0:
-                some = stream_ids[start : start + room]
-                ids += some
-                self._values[-1] += repeat(value, len(some))
-                start += len(some)
-            else:
+        while stream_ids:
+            room = BLOCK_IDS - len(self._ids[-1])
+            if room <= 0:
                 self._ids.append([])
                 self._values.append([])
-                self._bounds.append(stream_ids[start])
+                self._bounds.append(stream_ids[0])
+                room = BLOCK_IDS
+            some = stream_ids[:room]
+            self._ids[-1] += some
+            self._values[-1] += repeat(value, len(some))
+            stream_ids = stream_ids[room:]
 
     def since(self, start: StreamID) -> Iterator[tuple[StreamID, V]]:
         """The IDs from `start` on and their values. Nothing may change meanwhile."""

@@ -86,17 +86,19 @@ class Ranking:
     def remove_between(self, start: int, stop: int) -> None:
         """Removes the members with the ranks from `start` up to `stop`, of which there are some."""
         block, place = self._locate(start)
-        last, end = self._locate(stop)
-        if block == last:
+        end = place + stop - start
+        if end <= len(self._members[block]):
             self._drop(block, place, end)
         else:
+            last, end = self._locate(stop)
             if end:
                 self._drop(last, 0, end)
             self._drop(block, place, len(self._members[block]))
             self._forget(block + 1, last)
-        if block + 1 < len(self._members):
-            self._join(block + 1)
-        self._join(block)
+            if block + 1 < len(self._members):
+                self._join(block + 1)
+        if len(self._members[block]) <= _FEW_MEMBERS:
+            self._join(block)
 
     def _find(self, score: float, member: bytes) -> tuple[int, int]:
         """The block that a member is in, or belongs in, and its place there."""
@@ -209,7 +211,7 @@ class Ranking:
     def _locate(self, rank: int) -> tuple[int, int]:
         """The block and the place in it of a rank; of the rank after the last, the end of the last block."""
         last = len(self._members) - 1
-        if not last:
+        if not last or rank < len(self._members[0]):
             return 0, rank
         counts = self._counts or self._count_all()
         block, step = 0, 1 << last.bit_length()

@@ -8,6 +8,7 @@ knows how large its listpack would be.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from itertools import chain, repeat
 from operator import itemgetter
 from typing import Self
@@ -31,8 +32,17 @@ TailState = tuple[StreamID, StreamID, int, int, int, int, int, list[bytes], byte
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Packed).decode
 
-_times = itemgetter(0)
-_sequence_numbers = itemgetter(1)
+_sequence_number = itemgetter(1)
+
+_SHORT_BYTES = 64
+"""Shorter items take two bytes more in a listpack, at most."""
+
+_SMALL_NUMBER = 1 << 12
+"""Smaller numbers, and their differences, take three bytes at most."""
+
+_LARGEST = [2**7 - 1, 2**12 - 1, 2**15 - 1, 2**23 - 1, 2**31 - 1, 2**63 - 1]
+_SIZES = [entry_bytes(b"%d" % number) for number in _LARGEST]
+"""The largest number that takes so many bytes in a listpack, and these; below 0 none takes the fewest."""
 
 
 class Node:
@@ -94,11 +104,13 @@ class Node:
 
 def pack(ids: list[StreamID], items: list[Items]) -> bytes:
     """Entries as one piece of memory."""
-    times = list(map(_times, ids))
-    base = min(times, default=0)
+    times, sequence_numbers = zip(*ids, strict=True) if ids else ((), ())
+    base = times[0] if times else 0
     more = [ms - base for ms in times]
-    fields, values = _by_field(items)
-    return _encode((base, more, list(map(_sequence_numbers, ids)), fields, values))
+    columns = _columns(items)
+    if columns is None:
+        return _encode((base, more, sequence_numbers, None, items))
+    return _encode((base, more, sequence_numbers, items[0][::2], columns))
 
 
 def unpack(packed: bytes) -> tuple[list[StreamID], list[Items]]:
@@ -111,26 +123,17 @@ def unpack(packed: bytes) -> tuple[list[StreamID], list[Items]]:
     return ids, list(map(list, zip(*columns)))  # noqa: B905, the fields are endless
 
 
-def _by_field(items: list[Items]) -> tuple[Items | None, list[Items]]:
-    """The fields that all entries have, and the values of each; or None and the items as they are."""
-    fields = _common_fields(items)
-    if fields is None:
-        return None, items
-    return fields, [list(column) for column in list(zip(*items, strict=True))[1::2]]
-
-
-def _common_fields(items: list[Items]) -> Items | None:
-    """The fields of all entries, if they are the same for all."""
-    if not items:
+def _columns(items: list[Items]) -> list[tuple[bytes, ...]] | None:
+    """The values of each field, if all entries have the same fields; else None."""
+    try:
+        columns = list(zip(*items, strict=True))
+    except ValueError:
         return None
-    length, count = len(items[0]), len(items)
-    if list(map(len, items)).count(length) != count:
-        return None
-    columns = list(zip(*items, strict=True))[::2]
-    fields = items[0][::2]
-    if all(column.count(field) == count for column, field in zip(columns, fields, strict=True)):
-        return fields
-    return None
+    count = len(items)
+    for column in columns[::2]:
+        if column.count(column[0]) != count:
+            return None
+    return columns[1::2] or None
 
 
 class Tail:
@@ -238,25 +241,24 @@ class Tail:
     def _most_bytes(self, start: int, stop: int) -> int:
         """What some entries take at most."""
         items = self.items[start:stop]
-        if _common_fields(items) == self._fields:
-            lengths = [len(value) for entry in items for value in entry[1::2]]
-        else:
-            lengths = list(map(len, chain.from_iterable(items)))
-        small = max(map(_sequence_numbers, self.ids[start:stop])) < 1 << 12
-        numbers = (
-            2 + _number_bytes(self.ids[stop - 1][0] - self.begin[0]) + (3 if small else MOST_OVERHEAD) + 10
-        )
-        return (
-            sum(lengths) + len(lengths) * (2 if max(lengths) < 64 else MOST_OVERHEAD) + len(items) * numbers
-        )
+        columns = _columns(items)
+        stored = items if columns is None or items[0][::2] != self._fields else columns
+        lengths = list(map(len, chain.from_iterable(stored)))
+        overhead = 2 if max(lengths) < _SHORT_BYTES else MOST_OVERHEAD
+        time_bytes = _number_bytes(self.ids[stop - 1][0] - self.begin[0])
+        greatest = max(self.begin[1], max(map(_sequence_number, self.ids[start:stop])))
+        sequence_bytes = 3 if greatest < _SMALL_NUMBER else MOST_OVERHEAD
+        count_bytes = _number_bytes(max(map(len, items)) + 4)
+        numbers = 2 + time_bytes + sequence_bytes + 2 * count_bytes
+        return sum(lengths) + overhead * len(lengths) + numbers * len(items)
 
     def _measure(self, stop: int, max_bytes: int) -> None:
         """Settles entries one by one, until one of them is too much."""
         for number in range(self._measured, stop):
-            counts = _number_bytes(number) + _number_bytes(self._dead)
-            size = sum(map(len, self.items[number]))
-            if number >= self.settled and (number or self._dead) and self._bytes + counts + size >= max_bytes:
-                break
+            if number >= self.settled and (number or self._dead):
+                before = self._bytes + _number_bytes(number) + _number_bytes(self._dead)
+                if before + sum(map(len, self.items[number])) >= max_bytes:
+                    break
             self._bytes += self._entry_bytes(number)
             self._measured = number + 1
         self.settled = max(self.settled, self._measured)
@@ -266,17 +268,19 @@ class Tail:
         """What an entry takes: a flag, its ID as a difference, its items, and how many all these are."""
         items = self.items[number]
         (ms, seq), (first_ms, first_seq) = self.ids[number], self.begin
-        taken = 2 + _number_bytes(ms - first_ms) + _number_bytes(_signed(seq - first_seq))
-        count = len(items) // 2
+        taken = 2 + _number_bytes(ms - first_ms) + _number_bytes(seq - first_seq)
         if items[::2] == self._fields:
-            return taken + sum(map(entry_bytes, items[1::2])) + _number_bytes(count + 3)
-        return taken + _number_bytes(count) + sum(map(entry_bytes, items)) + _number_bytes(2 * count + 4)
+            values = items[1::2]
+            return taken + sum(map(entry_bytes, values)) + _number_bytes(len(values) + 3)
+        counts = _number_bytes(len(items) // 2) + _number_bytes(len(items) + 4)
+        return taken + sum(map(entry_bytes, items)) + counts
 
 
 def _number_bytes(number: int) -> int:
-    return entry_bytes(b"%d" % number)
-
-
-def _signed(number: int) -> int:
-    """A difference as it is in 64 bits."""
-    return (number + (1 << 63)) % (1 << 64) - (1 << 63)
+    """What a number of 64 bits takes in a listpack."""
+    if 0 <= number <= _LARGEST[0]:
+        return _SIZES[0]
+    number = (number + (1 << 63)) % (1 << 64) - (1 << 63)
+    if number < 0:
+        return _SIZES[max(1, bisect_left(_LARGEST, ~number))]
+    return _SIZES[bisect_left(_LARGEST, number)]
