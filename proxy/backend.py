@@ -49,6 +49,14 @@ class ValueBlock(Block):
     values = True
 
 
+class _Nobody:
+    def deliver(self) -> None:
+        pass
+
+
+NOBODY = _Nobody()
+"""Owns blocks whose replies nobody reads."""
+
 _PLACES = [(None,) * count for count in range(limits.BLOCK_REQUESTS + 1)]
 
 

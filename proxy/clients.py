@@ -202,6 +202,8 @@ def flags(session: Session) -> str:
     """What is particular about a client, a letter each
     (https://redis.io/docs/latest/commands/client-list/)."""
     letters = "b" if session.held else ""
+    if session.queue is not None:
+        letters += "x"
     if session.closing:
         letters += "c"
     if session.is_local_socket:
@@ -221,11 +223,12 @@ def line(session: Session) -> bytes:
     address, own_address = session.addresses
     query, waiting, replies = session.waiting_bytes
     command = session.last_command
+    queued = -1 if session.queue is None else len(session.queue.requests)
     library = session.library
     return (
         f"id={session.id} addr={address} laddr={own_address} fd={session.file_descriptor} "
         f"name={_shown(session.name)} age={_age_s(session.created_s)} idle={_age_s(session.last_active_s)} "
-        f"flags={flags(session)} db={session.db} sub=0 psub=0 ssub=0 multi=-1 "
+        f"flags={flags(session)} db={session.db} sub=0 psub=0 ssub=0 multi={queued} "
         f"qbuf={query} qbuf-free=0 argv-mem={waiting} multi-mem=0 rbs=0 rbp=0 "
         f"obl=0 oll={int(replies > 0)} omem={replies} tot-mem={query + waiting + replies} "
         f"events={'rw' if replies else 'r'} cmd={'NULL' if command is None else command.name} "

@@ -3,7 +3,9 @@ messages."""
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import secrets
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
@@ -12,17 +14,19 @@ from proxy.transaction import (
     Action,
     Commit,
     Counters,
+    Forget,
     GiveToken,
     Pause,
     Prepare,
     Release,
     Run,
     TakeToken,
+    internal,
     transact,
 )
-from shardkv import wire
-from shardkv.command import COMMANDS
+from shardkv import limits, wire
 from shardkv.errors import CommandError
+from shardkv.locks import Transaction
 from shardkv.plan import Call, Parts, coded
 from shardkv.resp.replies import unpack_raw
 
@@ -38,22 +42,64 @@ class Coordinator:
         self.proxy = proxy
         self.counters = Counters()
         self.running: set[Work] = set()
-        self._numbers = itertools.count(1)
+        # No transaction of any proxy, this one before a restart among them, may have the same number.
+        self._numbers = itertools.count(secrets.randbits(62))
+        self._to_forget: dict[int, list[Transaction]] = {}
 
     def reset_counters(self) -> None:
         """Counts from zero again."""
         self.counters = Counters()
 
+    def forget_later(self, transaction: Transaction, shards: list[int]) -> None:
+        """Tells shards, some time, that a transaction is carried out everywhere."""
+        if not self._to_forget:
+            self.proxy.loop.call_later(limits.FORGET_AFTER_S, self._forget)
+        for shard in shards:
+            self._to_forget.setdefault(shard, []).append(transaction)
+
+    def _forget(self) -> None:
+        to_forget, self._to_forget = self._to_forget, {}
+        context = wire.pack_context(0, wire.RAW)
+        for shard, transactions in to_forget.items():
+            self.proxy.tell(shard, internal(context, "forget", transactions))
+
+    def number(self) -> Transaction:
+        """A name for a transaction that no other has."""
+        return self.proxy.index, next(self._numbers)
+
     def start(self, session: Session, call: Call, block: Block, index: int) -> None:
-        """Carries out a command; its reply goes to a place in a block. The session waits for it, unless it
-        is a mere look that needs no locks, whose place in the order the pipes keep."""
-        lock_reads = self.proxy.config.proxies > 1
-        transaction = (self.proxy.index, next(self._numbers))
+        """Carries out a client's command; its reply goes to a place in a block."""
         self.proxy.counters.of(call.command).calls += 1
-        steps = transact(call, transaction, lock_reads=lock_reads, counters=self.counters)
-        suspends = call.command.writes or lock_reads or call.spreads
+        self.carry_out(session, call, block, index)
+
+    def carry_out(self, session: Session, call: Call, block: Block, index: int) -> None:
+        """The same for what is counted already. The session waits for it, unless it is a mere look that needs
+        no locks, whose place in the order the pipes keep."""
+        lock_reads = self.proxy.config.proxies > 1
+        steps = transact(call, self.number, lock_reads=lock_reads, counters=self.counters)
+        suspends = call.writes or lock_reads or call.spreads or bool(call.watching)
         session.suspended = session.suspended or suspends
         Work(self, session, call, steps, block, index, suspends=suspends).step(None)
+
+    async def reply_of(self, session: Session, call: Call) -> bytes:
+        """The reply of a call that is part of a command the session waits for anyway."""
+        reply = _Reply(self.proxy.loop)
+        steps = transact(call, self.number, lock_reads=self.proxy.config.proxies > 1, counters=self.counters)
+        Work(self, session, call, steps, reply.block, 0, suspends=False).step(None)
+        return await reply.future
+
+
+class _Reply:
+    """Waits for one reply."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.future: asyncio.Future[bytes] = loop.create_future()
+        self.block = new_block(self, 1)
+
+    def deliver(self) -> None:
+        [reply] = self.block
+        if reply is not None:
+            self.future.set_result(reply)
 
 
 class Work:
@@ -88,7 +134,7 @@ class Work:
         """Goes on to where the state machine has to wait again."""
         try:
             action = self.steps.send(outcome)
-            while isinstance(action, Release | GiveToken):
+            while isinstance(action, Release | Forget | GiveToken):
                 self._tell(action)
                 action = next(self.steps)
         except StopIteration as stop:
@@ -97,56 +143,32 @@ class Work:
         self._start(action)
 
     def _start(self, action: Action) -> None:
-        context = self._context
         match action:
             case Run(parts):
                 self._nested = False
+                context = self._context
                 self._ask({shard: coded(context, requests) for shard, requests in parts.items()})
-            case Prepare(transaction, keys, whole, exclusive, wait, parts):
+            case Prepare() | Commit():
                 self._nested = True
-                mode = [exclusive, whole, wait]
-                self._ask(
-                    {
-                        shard: [
-                            self._internal(
-                                "prepare",
-                                transaction,
-                                mode,
-                                locks,
-                                coded(context, parts.get(shard, [])),
-                            )
-                        ]
-                        for shard, locks in keys.items()
-                    }
-                )
-            case Commit(transaction, parts):
-                self._nested = True
-                self._ask(
-                    {
-                        shard: [self._internal("commit", transaction, coded(context, requests))]
-                        for shard, requests in parts.items()
-                    }
-                )
+                messages = action.messages(self._context)
+                self._ask({shard: [message] for shard, message in messages.items()})
             case Pause(ms):
                 self.proxy.loop.call_later(ms / 1000, self.step, None)
             case TakeToken():
                 future = self.proxy.supervision.take_token()
                 future.add_done_callback(lambda done: self.step(None))
 
-    def _tell(self, action: Release | GiveToken) -> None:
-        if isinstance(action, GiveToken):
-            self.proxy.supervision.give_token()
-            return
-        for shard in action.shards:
-            block = new_block(_nobody, 1, ValueBlock)
-            self.proxy.send(
-                self.proxy.backends[shard], self._internal("release", action.transaction), block, 0
-            )
+    def _tell(self, action: Release | Forget | GiveToken) -> None:
+        match action:
+            case GiveToken():
+                self.proxy.supervision.give_token()
+            case Forget(transaction, shards):
+                self.coordinator.forget_later(transaction, shards)
+            case Release(transaction, shards):
+                for shard in shards:
+                    self.proxy.tell(shard, internal(self._context, "release", transaction))
 
     # -- messages -------------------------------------------------------------------------------
-
-    def _internal(self, name: str, *args: Any) -> list[Any]:
-        return [self._context | COMMANDS[name].code, *args]
 
     def _ask(self, parts: Parts) -> None:
         self._awaited = {}
@@ -166,19 +188,18 @@ class Work:
         self.step({shard: self._values(block) for shard, (block, _) in awaited.items()})
 
     def _values(self, block: Block) -> Any:
-        values = [unpack_raw(reply) for reply in block if reply is not None]
-        if not self._nested:
-            lost = next(
-                (value for value in values if isinstance(value, CommandError) and is_lost(value)), None
-            )
-            return values if lost is None else lost
-        [answer] = values
-        if isinstance(answer, list):
-            return [unpack_raw(reply) for reply in answer]
-        return answer
+        if self._nested:
+            [reply] = block
+            assert reply is not None
+            answer = unpack_raw(reply)
+            return [self.call.value_of(part) for part in answer] if isinstance(answer, list) else answer
+        values = [self.call.value_of(reply) for reply in block if reply is not None]
+        lost = next((value for value in values if isinstance(value, CommandError) and is_lost(value)), None)
+        return values if lost is None else lost
 
     def _finish(self, value: Any) -> None:
         self.coordinator.running.discard(self)
+        self.call.done()
         if isinstance(value, CommandError):
             self.proxy.counters.fail(self.call.command, value)
         block, index = self.place
@@ -187,17 +208,9 @@ class Work:
             self.session.resume(block, index, reply)
         else:
             block[index] = reply
-            self.session.deliver()
+            block.owner.deliver()
 
 
 def is_lost(error: CommandError) -> bool:
     """Whether an error stands for a shard that could not answer."""
     return error.text.startswith(b"SHARDDOWN ")
-
-
-class _Nobody:
-    def deliver(self) -> None:
-        pass
-
-
-_nobody = _Nobody()

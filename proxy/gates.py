@@ -30,4 +30,10 @@ def authenticated(session: Session, command: Command, args: list[Any]) -> None:
         raise CommandError(errors.NO_AUTH)
 
 
-GATES: tuple[Gate, ...] = (arity, authenticated)
+def queueing(session: Session, command: Command, args: list[Any]) -> None:
+    """Some commands cannot be part of a transaction."""
+    if session.queue is not None and command.flags & Flag.NO_MULTI:
+        raise CommandError(errors.NOT_IN_MULTI)
+
+
+GATES: tuple[Gate, ...] = (arity, authenticated, queueing)

@@ -37,8 +37,9 @@ class Pause:
     def end(self) -> None:
         self.until_s = 0.0
 
-    def holds(self, command: Command) -> bool:
-        """Whether a command has to wait."""
+    def holds(self, command: Command, *, writes: bool = False) -> bool:
+        """Whether a command has to wait; `writes` says that it may change something though it is not declared
+        so."""
         if not self.until_s or not self.active:
             return False
-        return not self.writes_only or bool(command.flags & (Flag.WRITE | Flag.MAY_REPLICATE))
+        return not self.writes_only or writes or bool(command.flags & (Flag.WRITE | Flag.MAY_REPLICATE))

@@ -21,15 +21,19 @@ ANSWER_TIMEOUT_S = 2.0
 """Who has not answered by then is left out: a shard in the middle of a long command must not hold up INFO."""
 
 
+Answers = list[tuple[str, int, Any]]
+"""Kind, number and answer of each process that has answered."""
+
+
 @dataclass(eq=False)
 class _Round:
     """A question under way."""
 
-    asker: Child
-    number: int
+    then: Callable[[Answers], None]
+    """Takes the answers when all are there, or time is up."""
     waiting: set[Child]
     deadline: float
-    answers: list[tuple[str, int, Any]] = field(default_factory=list)
+    answers: Answers = field(default_factory=list)
 
 
 TOPICS: dict[str, Callable[[Supervisor, Any], Any]] = {}
@@ -67,15 +71,19 @@ class Relay:
             control.PROXIES: supervisor.proxies,
             control.EVERYONE: supervisor.children,
         }
+        own = [(control.SUPERVISOR, 0, self._own_answer(ask))] if ask.to == control.EVERYONE else []
+        self.ask_group(
+            groups[ask.to], ask.topic, ask.body, lambda found: _reply(asker, ask.number, own + found)
+        )
+
+    def ask_group(self, group: list[Child], topic: str, body: Any, then: Callable[[Answers], None]) -> None:
+        """Asks those processes of a group that are there; `then` gets the answers that come in time."""
         number = next(self._numbers)
-        targets = [child for child in groups[ask.to] if child.channel is not None]
-        begun = _Round(asker, ask.number, set(targets), time.monotonic() + ANSWER_TIMEOUT_S)
-        self._rounds[number] = begun
-        if ask.to == control.EVERYONE:
-            begun.answers.append((control.SUPERVISOR, 0, self._own_answer(ask)))
+        targets = [child for child in group if child.channel is not None]
+        self._rounds[number] = _Round(then, set(targets), time.monotonic() + ANSWER_TIMEOUT_S)
         for child in targets:
             assert child.channel is not None
-            child.channel.send(control.Question(number, ask.topic, ask.body))
+            child.channel.send(control.Question(number, topic, body))
         self._finish_if_complete(number)
 
     def tell_everyone(self, topic: str, body: Any) -> None:
@@ -150,7 +158,7 @@ class Relay:
         begun = self._rounds[number]
         if not begun.waiting:
             del self._rounds[number]
-            _reply(begun.asker, begun.number, begun.answers)
+            begun.then(begun.answers)
 
 
 def _reply(asker: Child, number: int, answers: list[tuple[str, int, Any]]) -> None:

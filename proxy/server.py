@@ -12,11 +12,12 @@ from typing import Any
 
 import uvloop
 
-from proxy.backend import Backend, Block, ValueBlock, new_block
+from proxy.backend import NOBODY, Backend, Block, ValueBlock, new_block
 from proxy.census import Census
 from proxy.coordinator import Coordinator
 from proxy.counters import Counters, Rates
 from proxy.gates import GATES
+from proxy.multi import Watch
 from proxy.pause import Pause
 from proxy.session import Session
 from proxy.supervision import Supervision
@@ -258,6 +259,10 @@ class Proxy:
         backend.add_index(index)
         self.flush_soon()
 
+    def tell(self, shard: int, request: list[Any]) -> None:
+        """Sends a shard a request whose answer nobody waits for."""
+        self.send(self.backends[shard], request, new_block(NOBODY, 1, ValueBlock), 0)
+
     def flush_soon(self) -> None:
         """Has the batches sent at the end of this turn of the event loop."""
         if not self._flush_scheduled:
@@ -272,11 +277,20 @@ class Proxy:
     def ask_shards(self, name: str, *args: Any) -> asyncio.Future[list[Any]]:
         """Has every shard carry out an internal command; the future gives their values, in the shards'
         order."""
-        asked = _ValuesOfShards(self.loop, len(self.backends))
         code = pack_context(0, RAW) | COMMANDS[name].code
-        for shard, backend in enumerate(self.backends):
-            self.send(backend, [code, *args], asked.block, shard)
+        return self.ask_each({shard: [code, *args] for shard in range(len(self.backends))})
+
+    def ask_each(self, requests: dict[int, list[Any]]) -> asyncio.Future[list[Any]]:
+        """Sends shards a request each; the future gives their values, in the order of the requests."""
+        asked = _ValuesOfShards(self.loop, len(requests))
+        for place, (shard, request) in enumerate(requests.items()):
+            self.send(self.backends[shard], request, asked.block, place)
         return asked.future
+
+    def end_watch(self, watch: Watch) -> None:
+        """Has the shards forget what a client watches."""
+        for shard in watch.shards:
+            self.tell(shard, [pack_context(0, RAW) | COMMANDS["endwatch"].code, watch.watcher])
 
     def start_task(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs a coroutine beside everything else; what it raises is logged."""

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from xxhash import xxh3_64_intdigest
 
-from proxy.backend import Block, new_block
+from proxy.backend import NOBODY, Block, new_block
+from proxy.multi import NOT_QUEUED, Execution, Queue, Watch, WatchKeys
 from shardkv import clock, errors, limits
 from shardkv.command import Command, Place
 from shardkv.errors import CommandError, ProtocolError
@@ -69,6 +70,9 @@ class Session(asyncio.Protocol):
         """Whether it is closing, and what it has asked beyond what is under way is not carried out."""
         self.over_soft_limit_s: float | None = None
         """Since when more replies wait for the client than the soft limit allows."""
+        self.queue: Queue | None = None
+        """What the client has sent since MULTI, if it has."""
+        self.watch: Watch | None = None
         self._blocks: deque[Block] = deque()
         self._outstanding = 0
         self._window = limits.FIRST_BLOCK_REQUESTS
@@ -90,6 +94,7 @@ class Session(asyncio.Protocol):
         self.closing = self.leaving = True
         self._backlog.clear()
         self._blocks.clear()
+        self.unwatch()
         self.proxy.dismiss(self)
         if self._turn is not None:
             self._look_at_turn()
@@ -261,9 +266,13 @@ class Session(asyncio.Protocol):
             command = proxy.find(args)
             for gate in proxy.gates:
                 gate(self, command, args)
-            if proxy.pause.holds(command):
+            if proxy.pause.holds(command, writes=self._writes_at_exec(command)):
                 return False
             self.last_command = command
+            if self.queue is not None and command.name not in NOT_QUEUED:
+                self.queue.add(command, args)
+                block[index] = b"" if self._takes_mute() else b"+QUEUED\r\n"
+                return True
             if command.place is Place.PROXY:
                 self._answer(command, args, block, index)
                 return True
@@ -280,6 +289,8 @@ class Session(asyncio.Protocol):
 
     def _reject(self, command: Command | None, error: CommandError, block: Block, index: int) -> None:
         """Answers a request with an error instead of carrying it out."""
+        if self.queue is not None:
+            self.queue.is_broken = True
         self.proxy.counters.reject(command, error)
         block[index] = b"" if self._takes_mute() else encode_error(error.text)
 
@@ -293,7 +304,7 @@ class Session(asyncio.Protocol):
 
     def _route_muted(self, command: Command, args: list[Any], block: Block, index: int) -> bool:
         """Sends a request whose reply nobody reads."""
-        if not self.proxy.route(self, command, args, new_block(_nobody, 1), 0):
+        if not self.proxy.route(self, command, args, new_block(NOBODY, 1), 0):
             return False
         self._takes_mute()
         block[index] = b""
@@ -305,16 +316,24 @@ class Session(asyncio.Protocol):
         counters = self.proxy.counters.of(command)
         counters.calls += 1
         begun_ns = clock.perf_counter_ns()
-        value = self._call(command, args)
+        value = self.call(command, args)
         counters.ns += clock.perf_counter_ns() - begun_ns
-        if value.__class__ is CoroutineType:
-            self._await(command, value, block, index)
+        kind = value.__class__
+        if kind is CoroutineType:
+            self.await_(command, value, block, index)
+            return
+        if kind is Execution or kind is WatchKeys:
+            if self.muted:
+                block[index] = b""
+                block, index = new_block(NOBODY, 1), 0
+            value.begin(block, index)
             return
         if value.__class__ is CommandError:
             self.proxy.counters.fail(command, value)
         block[index] = b"" if self.muted else self.encode(value)
 
-    def _call(self, command: Command, args: list[Any]) -> Any:
+    def call(self, command: Command, args: list[Any]) -> Any:
+        """What a command of the proxy itself returns; a CommandError if it has failed."""
         try:
             return command.handler(self, args)
         except CommandError as error:
@@ -323,27 +342,32 @@ class Session(asyncio.Protocol):
             logger.exception("%s failed", command.name)
             return CommandError(errors.INTERNAL)
 
-    def _await(self, command: Command, work: Coroutine[Any, Any, Any], block: Block, index: int) -> None:
+    def await_(self, command: Command, work: Coroutine[Any, Any, Any], block: Block, index: int) -> None:
         """Suspends the session until a command that takes time is done; it begins when everything before it
         is answered."""
 
         async def carry_out() -> None:
             await self._turn_of(block, index)
             begun_ns = clock.perf_counter_ns()
-            try:
-                value = await work
-            except CommandError as error:
-                value = error
-            except Exception:
-                logger.exception("%s failed", command.name)
-                value = CommandError(errors.INTERNAL)
+            value = await self.outcome(command, work)
             self.proxy.counters.of(command).ns += clock.perf_counter_ns() - begun_ns
-            if value.__class__ is CommandError:
-                self.proxy.counters.fail(command, value)
             self.resume(block, index, b"" if self.muted else self.encode(value))
 
         self.suspended = True
         self.proxy.start_task(carry_out())
+
+    async def outcome(self, command: Command, work: Coroutine[Any, Any, Any]) -> Any:
+        """What comes of a command that takes time; a CommandError if it fails."""
+        try:
+            value = await work
+        except CommandError as error:
+            value = error
+        except Exception:
+            logger.exception("%s failed", command.name)
+            value = CommandError(errors.INTERNAL)
+        if value.__class__ is CommandError:
+            self.proxy.counters.fail(command, value)
+        return value
 
     async def _turn_of(self, block: Block, index: int) -> None:
         """Waits until all requests before the one at this place have their replies."""
@@ -421,6 +445,18 @@ class Session(asyncio.Protocol):
             self.proxy.counters.output_limit_disconnections += 1
             self.abort()
 
+    # -- transactions ----------------------------------------------------------------------------
+
+    def _writes_at_exec(self, command: Command) -> bool:
+        """Whether a command is the EXEC of a transaction that may change something."""
+        return self.queue is not None and self.queue.writes and command.name == "exec"
+
+    def unwatch(self) -> None:
+        """Watches no keys any more."""
+        if self.watch is not None:
+            self.proxy.end_watch(self.watch)
+            self.watch = None
+
     # -- state ----------------------------------------------------------------------------------
 
     def settle(self) -> None:
@@ -429,7 +465,9 @@ class Session(asyncio.Protocol):
         self.encode = resp3 if self.protocol == 3 else resp2
         self.reader.restricted = not self.authenticated
         # Whether every gate is open and each request gets a reply: then the fast way is the right one.
-        self.plain = self.authenticated and not self.replies_off and not self.skip_reply
+        self.plain = (
+            self.authenticated and not self.replies_off and not self.skip_reply and self.queue is None
+        )
 
     @property
     def held(self) -> bool:
@@ -482,13 +520,3 @@ def _endpoint(address: Any) -> str:
         return "?:0"
     host, port = address[0], address[1]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-class _Nobody:
-    """Owns blocks whose replies nobody reads."""
-
-    def deliver(self) -> None:
-        pass
-
-
-_nobody = _Nobody()

@@ -28,7 +28,8 @@ from proxy import server
 from proxy.child import die_with_parent, reset_signals
 from proxy.listeners import Listeners
 from proxy.pause import Pause
-from proxy.relay import Relay
+from proxy.relay import Answers, Relay, topic
+from proxy.resolver import Message, Resolver
 from shardkv import control, logs, worker
 
 logger = logging.getLogger("proxy.supervisor")
@@ -38,6 +39,9 @@ PROXY = "proxy"
 
 _FIRST_RESTART_DELAY_S = 0.0
 _LONGEST_RESTART_DELAY_S = 5.0
+_ASK_AGAIN_S = 1.0
+"""After so long shards that could not answer are asked again about transactions in doubt."""
+
 _STEADY_S = 10.0
 """A process that has run so long is no longer counted as one that keeps dying."""
 
@@ -79,6 +83,7 @@ class Supervisor:
         self.stopping = False
         self.exit_code = 0
         self.relay = Relay(self)
+        self.resolver = Resolver()
         self.pause = Pause()
         self._lock_fd = lock_fd
         self._selector = selectors.DefaultSelector()
@@ -139,6 +144,7 @@ class Supervisor:
         while self._signals:
             self._handle_signal(self._signals.popleft())
         self.relay.expire(time.monotonic())
+        self.resolve()
         now = time.monotonic()
         for child in self.children:
             if not child.running and not self.stopping and child.restart_at <= now:
@@ -159,6 +165,8 @@ class Supervisor:
         times = [child.restart_at - now for child in self.children if not child.running]
         if (deadline := self.relay.next_deadline()) is not None:
             times.append(deadline - now)
+        if self.resolver.doubts:
+            times.append(_ASK_AGAIN_S)
         if (watchdog_us := os.environ.get("WATCHDOG_USEC")) is not None:
             times.append(int(watchdog_us) / 2e6 / 2)
         return max(0.0, min(times)) if times else None
@@ -247,6 +255,9 @@ class Supervisor:
             match message:
                 case control.Ready():
                     child.ready = True
+                    if child.kind == WORKER:
+                        self.resolver.came_up(child.index)
+                        self.resolve()
                     self._announce()
                 case control.Alive(state):
                     child.state = state
@@ -285,6 +296,9 @@ class Supervisor:
         self._close_channel(child)
         child.pid = 0
         self.relay.forget(child)
+        if child.kind == WORKER:
+            self.resolver.went_down(child.index)
+            self.resolve()
         if self.stopping:
             if exit_code:
                 logger.warning("%s ended with %s", child.name, _ending(exit_code))
@@ -297,6 +311,22 @@ class Supervisor:
         child.restart_at = now + delay_s
         child.restarts += 1
         logger.warning("%s ended with %s, restarting it in %.1f s", child.name, _ending(exit_code), delay_s)
+
+    # -- transactions in doubt ------------------------------------------------------------------
+
+    def resolve(self) -> None:
+        """Says to the shards what the resolver wants said now."""
+        for message in self.resolver.next_messages():
+            self._tell(message)
+
+    def _tell(self, message: Message) -> None:
+        def take(answers: Answers) -> None:
+            answer = answers[0][2] if answers else None
+            self.resolver.answered(message, answer)
+            if answer:
+                self.resolve()
+
+        self.relay.ask_group([self.workers[message.shard]], message.topic, message.body, take)
 
     # -- the end --------------------------------------------------------------------------------
 
@@ -324,6 +354,15 @@ class Supervisor:
                         os.kill(child.pid, signal.SIGKILL)
                 deadline += 1.0
             self._turn(max(0.01, min(remaining_s, 1.0)))
+
+
+@topic(control.IN_DOUBT)
+def _in_doubt(supervisor: Supervisor, body: Any) -> None:
+    """A shard does not know the outcome of transactions: [shard, [[transaction, participants], …]]."""
+    _, doubts = body
+    for (proxy, number), participants in doubts:
+        supervisor.resolver.reported((proxy, number), participants)
+    supervisor.resolve()
 
 
 def _ending(exit_code: int) -> str:

@@ -30,6 +30,10 @@ from shardkv.syntax import Argument
 Handler = Callable[[Any, list[Any]], Any]
 
 
+LockNames = tuple[list[tuple[int, bytes]], bool]
+"""What a request needs unlocked: (database, key) each, and whether the whole shard."""
+
+
 class Flag(enum.IntFlag):
     """What COMMAND INFO says of a command; the member's lower-case name is what clients read."""
 
@@ -189,9 +193,9 @@ class Command:
     plan: Any = None
     """How the work is spread over shards: a generator function of hops (see shardkv.plan); None if one
     request never concerns more than one shard."""
-    locks: Callable[[int, Sequence[Any]], list[tuple[int, bytes]]] | None = None
+    locks: Callable[[int, Any], LockNames] | None = None
     """For a command that touches keys of another database than the selected one: the (database, key) it
-    needs unlocked, from the selected database and the request."""
+    needs unlocked, and whether it needs the whole shard so, from the selected database and the request."""
     spreads: Callable[[Sequence[Any]], bool] = does_not_spread
     """Whether a request touches keys beyond those that its words name, on any shard. Its plan finds them and
     locks them (see `plan.Read`)."""
@@ -304,6 +308,18 @@ _GROUP_CATEGORIES = {
 }
 
 
+def lock_keys(db: int, command: Command, args: list[Any]) -> LockNames:
+    """What a request needs unlocked: keys, or the whole shard if it has none."""
+    if command.locks is not None:
+        return command.locks(db, args)
+    if command.one_key:
+        return [(db, args[1])], False
+    positions = command.key_positions(args)
+    if not positions:
+        return [], not command.flags & Flag.NO_MANDATORY_KEYS
+    return [(db, args[position]) for position in positions], False
+
+
 def named(name: bytes) -> Command | None:
     """The command of that name, `client|kill` for a subcommand, in any case of letters; None if no client can
     call such a command."""
@@ -333,7 +349,7 @@ def command(
     arity: int | None = None,
     place: Place = Place.SHARD,
     plan: Any = None,
-    locks: Callable[[int, Sequence[Any]], list[tuple[int, bytes]]] | None = None,
+    locks: Callable[[int, Any], LockNames] | None = None,
     spreads: Callable[[Sequence[Any]], bool] = does_not_spread,
     internal: bool = False,
     tips: tuple[str, ...] = (),

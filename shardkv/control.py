@@ -26,6 +26,12 @@ PROXIES: Final = "proxies"
 SUPERVISOR: Final = "supervisor"
 EVERYONE: Final = "everyone"
 
+IN_DOUBT: Final = "in doubt"
+FREEZE: Final = "freeze"
+SETTLE: Final = "settle"
+FORGET: Final = "forget"
+"""What is said about transactions whose outcome is not known (see proxy.resolver)."""
+
 
 class Attach(msgspec.Struct, tag="attach"):
     """Comes with two file descriptors, to read from and to write to a process that has been (re)started."""

@@ -51,6 +51,27 @@ INVALID_NUMKEYS = b"ERR invalid numkeys value or out of range"
 INTERNAL = b"ERR internal error, the server's log tells more"
 PATTERN_TOO_LONG = b"ERR pattern is too long"
 
+# -- transactions -----------------------------------------------------------------------------
+
+EXEC_ABORTED = b"EXECABORT Transaction discarded because of previous errors."
+EXEC_WITHOUT_MULTI = b"ERR EXEC without MULTI"
+DISCARD_WITHOUT_MULTI = b"ERR DISCARD without MULTI"
+NESTED_MULTI = b"ERR MULTI calls can not be nested"
+WATCH_INSIDE_MULTI = b"ERR WATCH inside MULTI is not allowed"
+NOT_IN_MULTI = b"ERR Command not allowed inside a transaction"
+TOO_MANY_QUEUED = b"ERR too many commands in one transaction"
+GIVEN_UP = b"SHARDDOWN The transaction was given up, because a process that had a part in it has ended"
+IN_DOUBT = (
+    b"SHARDDOWN A process that had a part in the transaction has ended; it will be carried out as a whole or "
+    b"not at all"
+)
+
+
+def exec_refused(text: bytes) -> bytes:
+    """For an EXEC that cannot be carried out now; takes the error that its commands would get."""
+    return b"EXECABORT Transaction discarded because of: " + text.removeprefix(b"ERR ")
+
+
 # -- strings ----------------------------------------------------------------------------------
 
 STRING_TOO_LONG = b"ERR string exceeds maximum allowed size (proto-max-bulk-len)"

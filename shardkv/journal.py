@@ -12,6 +12,8 @@ from shardkv import clock, errors
 from shardkv.aof.load import load
 from shardkv.aof.log import AppendLog, Policy
 from shardkv.aof.rewrite import Rewrite, Stage
+from shardkv.aof.side_log import SideLog
+from shardkv.shard import TRANSACTION
 from shardkv.walk import Walk
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ class Journal:
         self.shard = worker.shard
         self.config = worker.config
         self.log: AppendLog | None = None
+        self.side: SideLog | None = None
         self.progress = (0, 0)
         """While loading: bytes done, bytes in all."""
         self._rewrite: Rewrite | None = None
@@ -56,10 +59,13 @@ class Journal:
         begun_s = clock.monotonic()
         shard = self.shard
         shard.begin_replay()
+        side = SideLog(self.folder, shard.transactions.to_keep)
+        side.load(shard.transactions.recall)
         loading = load(
             self.folder,
             apply=shard.replay,
             filename=self.config.appendfilename,
+            note=self._recall_commit,
             accept_torn=self.config.aof_load_truncated,
         )
         while True:
@@ -77,9 +83,22 @@ class Journal:
             filename=self.config.appendfilename,
             wake=self.worker.wake,
         )
-        shard.records = self.log.records
+        self._begin_logging(self.log, side)
+        shard.transactions.lock_in_doubt()
         keys = sum(len(db) for db in shard.databases.values())
         logger.info("loaded %d keys in %.2f s", keys, clock.monotonic() - begun_s)
+
+    def _recall_commit(self, keys: bytes) -> None:
+        """Takes in the keys of a batch of the log: perhaps it carries out a transaction."""
+        if keys.startswith(TRANSACTION):
+            self.shard.transactions.recall_commit(int(keys.removeprefix(TRANSACTION), 16))
+
+    def _begin_logging(self, log: AppendLog, side: SideLog) -> None:
+        """Has what the shard does from now on logged."""
+        self.log, self.side = log, side
+        log.before_removal = side.sync
+        self.shard.records, self.shard.log_batch = log.records, log.add_batch
+        self.shard.transactions.notes = side.notes
 
     # -- writing --------------------------------------------------------------------------------
 
@@ -91,20 +110,35 @@ class Journal:
     def commit(self) -> bool:
         """Writes what the turn has logged; False if that failed. Then writes are refused until it works
         again."""
-        log = self.log
-        if log is None:
+        log, side = self.log, self.side
+        if log is None or side is None:
             return True
-        if log.commit():
+        if (not side.is_urgent or self._write_side_log(log, side)) and log.commit():
             if self.shard.refusal is not None:
                 self.shard.refuse_writes(None)
             return True
         if log.fsync_error is None:
-            self.shard.refuse_writes(errors.log_failed(log.error))
+            self.shard.refuse_writes(errors.log_failed(side.error or log.error))
         return False
+
+    def _write_side_log(self, log: AppendLog, side: SideLog) -> bool:
+        """Makes pledges as durable as the log; False if that failed."""
+        if not side.write():
+            return False
+        if log.policy == "always":
+            try:
+                side.sync()
+            except OSError as error:
+                log.fsync_failed(error, side.folder)
+                return False
+        return True
 
     def close(self) -> bool:
         """Makes everything durable; False if that failed."""
-        return self.log is None or self.log.close()
+        if self.log is None or self.side is None:
+            return True
+        safe = self.side.close()
+        return self.log.close() and safe
 
     # -- rewriting ------------------------------------------------------------------------------
 
@@ -144,7 +178,8 @@ class Journal:
         return rewrite is not None and (rewrite.takes_more or rewrite.stage is Stage.READY)
 
     def _start_pass(self, rewrite: Rewrite) -> None:
-        if rewrite.start():
+        # The files that are about to be replaced say which pledges were carried out.
+        if self.side is not None and self.side.write() and rewrite.start():
             # The new increment is a file of its own, in which no database is selected yet.
             self.shard.start_of_file()
             self._walk = Walk(list(self.shard.databases.values()), rewrite.write)
@@ -200,16 +235,18 @@ class Journal:
             if self._walk is not None:
                 self._walk.stop()
             self._rewrite = self._walk = None
-            self.log.close()
-            self.log = self.shard.records = None
+            self.close()
+            self.log = self.side = self.shard.records = self.shard.transactions.notes = None
             self.shard.refuse_writes(None)
         if on:
-            self.log = AppendLog.start_over(
+            log = AppendLog.start_over(
                 self.folder,
                 fsync=self._policy,
                 filename=self.config.appendfilename,
                 wake=self.worker.wake,
             )
-            self.shard.records = self.log.records
+            side = SideLog(self.folder, self.shard.transactions.to_keep)
+            side.begin_anew()
+            self._begin_logging(log, side)
             self.shard.start_of_file()
             self.begin_rewrite()

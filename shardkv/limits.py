@@ -92,6 +92,18 @@ and what was deleted since). The newest list is kept whatever its size."""
 SCAN_SNAPSHOT_IDLE_S = 300
 """A list that no scan has asked for so long is given up."""
 
+# -- transactions -----------------------------------------------------------------------------
+
+GIVEN_UP_TRANSACTIONS = 10_000
+"""Of those that a shard was asked about and knew nothing of, or has given up, it remembers so many, for a
+message that is still on its way."""
+
+MAX_QUEUED_COMMANDS = 1024 * 1024
+"""Commands between MULTI and EXEC. Redis bounds only their memory."""
+
+FORGET_AFTER_S = 0.1
+"""How long a coordinator gathers transactions that are carried out everywhere before it says so."""
+
 # -- append-only file -------------------------------------------------------------------------
 
 LOAD_SLICE_BYTES = 256 * 1024
@@ -115,6 +127,12 @@ REWRITE_BACKLOG_BYTES = 8 * 1024 * 1024
 REWRITE_FSYNC_BYTES = 8 * 1024 * 1024
 """A new base is fsynced after each so many bytes, so that the last fsync is short and the disk is not
 flooded."""
+
+SIDE_LOG_BYTES = 16 * 1024 * 1024
+"""The side log of transactions goes on in a new file when it is larger than this."""
+
+SIDE_LOG_NOTES = 1000
+"""So many notes that are not urgent wait for the next pledge; then they are written without one."""
 
 TORN_HEADERS_TRIED = 1000
 """Places in a torn record that look like a batch's header and are checked for being one."""

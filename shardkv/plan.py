@@ -20,9 +20,9 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any
 
-from shardkv.command import COMMANDS, Command
+from shardkv.command import COMMANDS, Command, LockNames, lock_keys
 from shardkv.errors import CommandError
-from shardkv.resp.replies import OK
+from shardkv.resp.replies import OK, unpack_raw
 from shardkv.slots import SLOTS, slot_of
 from shardkv.wire import Batch
 
@@ -68,6 +68,37 @@ class Call:
     shards: int
 
     @property
+    def watcher(self) -> tuple[int, int] | None:
+        """The client whose watched keys must not have been touched."""
+        return None
+
+    @property
+    def watching(self) -> frozenset[int]:
+        """The shards that watch keys for it."""
+        return frozenset()
+
+    @property
+    def writes(self) -> bool:
+        """Whether it may change anything."""
+        return self.command.writes
+
+    def plan(self) -> Plan:
+        """How it is carried out."""
+        made: Plan = self.command.plan(self)
+        return made
+
+    def locks(self) -> LockNames:
+        """What it needs for itself while it is carried out."""
+        return lock_keys(self.db, self.command, self.args)
+
+    def done(self) -> None:
+        """It is over."""
+
+    def value_of(self, reply: bytes) -> Any:
+        """What a shard's encoded reply stands for."""
+        return unpack_raw(reply)
+
+    @property
     def spreads(self) -> bool:
         """Whether it touches keys that its words do not name."""
         return self.command.spreads(self.args)
@@ -106,12 +137,16 @@ class Call:
 
 
 def coded(context: int, requests: list[list[Any]]) -> Batch:
-    """The requests of a hop as a shard takes them: with the code in place of the command's name.
+    """The requests of a hop as a shard takes them: with the code in place of the command's name, unless it is
+    there already.
 
     context   the database and the reply format (see `wire.pack_context`).
     """
     batch = []
     for request in requests:
+        if isinstance(request[0], int):
+            batch.append(request)
+            continue
         command = COMMANDS[request[0].lower().decode()]
         if command.is_container:
             command = command.subcommands[request[1].lower().decode()]
@@ -128,10 +163,21 @@ def check(values: Values) -> None:
                 raise answer
 
 
+SINGLE_HOP: set[Callable[[Call], Plan]] = set()
+"""Plans that have one hop in any case."""
+
+
+def single_hop(plan: Callable[[Call], Plan]) -> Callable[[Call], Plan]:
+    """Says of the decorated plan that it has one hop, so that it can be a part of a transaction."""
+    SINGLE_HOP.add(plan)
+    return plan
+
+
 def _hop(call: Call, parts: Parts) -> Hop:
     return Write(parts) if call.command.writes else Read(parts)
 
 
+@single_hop
 def sum_of_keys(call: Call) -> Plan:
     """Each shard gets its own keys; the reply is the sum of theirs. DEL, EXISTS, TOUCH."""
     values = yield _hop(call, call.by_shard())
@@ -139,6 +185,7 @@ def sum_of_keys(call: Call) -> Plan:
     return sum(answers[0] for answers in values.values())
 
 
+@single_hop
 def values_of_keys(call: Call) -> Plan:
     """Each shard gets its own keys; the reply holds an element a key, in the request's order. MGET."""
     values = yield _hop(call, call.by_shard())
@@ -149,6 +196,7 @@ def values_of_keys(call: Call) -> Plan:
     return [found[position] for position in sorted(found)]
 
 
+@single_hop
 def ok_of_keys(call: Call) -> Plan:
     """Each shard gets its own keys and values; the reply is OK. MSET."""
     check((yield _hop(call, call.by_shard())))
@@ -158,6 +206,7 @@ def ok_of_keys(call: Call) -> Plan:
 def everywhere(merge: Callable[[list[Any]], Any]) -> Callable[[Call], Plan]:
     """A plan that puts the same request to every shard and merges their values, in the shards' order."""
 
+    @single_hop
     def plan(call: Call) -> Plan:
         values = yield _hop(call, call.everywhere())
         check(values)

@@ -10,25 +10,29 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 from shardkv import clock, errors
 from shardkv.aof.record import record
-from shardkv.command import BY_ID, Command, Flag, Handler, lookup
+from shardkv.command import BY_ID, Command, Handler, lock_keys, lookup
 from shardkv.errors import CommandError
 from shardkv.expiry import Deadlines
 from shardkv.keyspace import Database, Observer, Slot
-from shardkv.locks import LockKey, Locks, Transaction
-from shardkv.resp.replies import encode_error, raw, resp2, resp3
+from shardkv.locks import Transaction
+from shardkv.resp.replies import raw, resp2, resp3
 from shardkv.scans import Snapshots
 from shardkv.slots import SLOT_BITS, SLOT_MASK, slot_of
+from shardkv.transactions import Late, Link, Parked, Transactions
 from shardkv.values import LARGE_COLLECTION, Collection
+from shardkv.watches import Watches
 from shardkv.wire import RAW, Batch, Reply, unpack_context
 
 logger = logging.getLogger("shardkv.shard")
 
 COMMITTED = b"COMMIT"
-"""What stands in the first place of a COMMIT that has logged something."""
+PLEDGED = b"PREPARE"
+"""What stands in the first place of a COMMIT that has logged something, and of a PREPARE that has pledged
+something."""
 
 LATER = object()
 """What a handler returns when its reply comes later, from `Shard.answer`."""
@@ -42,26 +46,6 @@ _SHED_AT_A_TIME = 500
 """Elements of a dead collection freed between two looks at the clock."""
 
 
-class Late(NamedTuple):
-    """The reply of a request that had to wait."""
-
-    ticket: int
-    reply: bytes
-    encode: Callable[[Any], bytes] | None
-    """How to encode another reply, for a request that may have been logged in this turn."""
-
-
-class Link(Protocol):
-    """The proxy a batch came from, as far as the shard knows it."""
-
-    proxy: int
-    late: list[Late]
-    """Replies of requests that had to wait, with their tickets."""
-
-    def next_ticket(self) -> int:
-        """The ticket of a request that is answered with nil now."""
-
-
 @dataclass(slots=True)
 class CommandStats:
     """The figures of one command for INFO commandstats; `ns` is its running time in sum."""
@@ -72,22 +56,6 @@ class CommandStats:
     part: bool = False
     """Whether these were parts of commands over several shards, whose calls and errors their coordinators
     count."""
-
-
-@dataclass(slots=True)
-class Parked:
-    """A request that waits for locked keys. `args[0]` still holds its code."""
-
-    link: Link
-    ticket: int
-    args: list[Any]
-    keys: list[LockKey]
-    whole: bool
-    writes: bool
-    encode: Callable[[Any], bytes]
-    lock: tuple[Transaction, bool] | None = None
-    """For the token holder's claim of locks: whose, and whether exclusive; its request runs once it holds
-    them."""
 
 
 Bound = tuple[Handler, Database, Callable[[Any], bytes], bool, Command, CommandStats]
@@ -109,7 +77,9 @@ class Shard:
         self.index = index
         self.config = config
         self.databases: dict[int, Database] = {}
-        self.locks = Locks()
+        self.transactions = Transactions(self)
+        self.locks = self.transactions.locks
+        self.watches = Watches(self)
         self.now_ms = self.now_s = 0
         self.tick()
         self.dirty = 0
@@ -126,6 +96,8 @@ class Shard:
         """What flushed databases held, and large collections that no key holds any more: freed in slices."""
         self.snapshots = Snapshots()
         """What scans of large slots and collections are at."""
+        self.log_batch: Callable[[list[bytes], bytes], None] = self._log_batch
+        """Logs records as a batch of their own, with keys (see shardkv.aof.batch)."""
         self.on_flush: Callable[[], None] = lambda: None
         """Called before databases are emptied or swapped as a whole."""
         self._effects: list[tuple[int, list[Any]]] = []
@@ -133,10 +105,10 @@ class Shard:
         self._together = False
         """Whether what is logged now will stand between MULTI and EXEC anyway."""
         self._bounds: dict[int, Bound] = {}
-        self._parked: list[Parked] = []
         self.last_batch_s = 0
         """When requests were last run, in s since 1970."""
-        self._link: Link | None = None
+        self.link: Link | None = None
+        """The proxy that the requests which run now came from, if they may wait."""
         self._replayed: dict[bytes, tuple[Handler, bool]] = {}
         self.refusal: bytes | None = None
         """Why writing commands are refused now, if they are."""
@@ -164,6 +136,7 @@ class Shard:
             if db is not None:
                 count = len(db)
                 if count:
+                    self.watches.replaced(db)
                     removed += count
                     self.graveyard += db.clear()
         self.snapshots.clear()
@@ -178,6 +151,8 @@ class Shard:
         """Exchanges the contents of two databases."""
         self.on_flush()
         one, other = self.database(first), self.database(second)
+        self.watches.replaced(one, other)
+        self.watches.replaced(other, one)
         one.exchange(other)
         self.snapshots.clear()
 
@@ -196,7 +171,7 @@ class Shard:
         held: Any = () if locked else self.locks.held
         replies: list[Reply] = []
         reply = replies.append
-        outer_link, self._link = self._link, link
+        outer_link, self.link = self.link, link
         self.last_batch_s = self.now_s
         now_ns = clock.perf_counter_ns
         timed: CommandStats | None = None
@@ -236,7 +211,7 @@ class Shard:
         if timed is not None:
             timed.calls += calls
             timed.ns += now_ns() - last_ns
-        self._link = outer_link
+        self.link = outer_link
         return replies
 
     def _bind(self, context: int) -> Bound:
@@ -245,7 +220,7 @@ class Shard:
         part = protocol == RAW
         stats = (self.part_stats if part else self.stats).setdefault(command.name, CommandStats(part=part))
         handler = command.handler
-        if self.refusal is not None and (command.writes or command.name == "commit"):
+        if self.refusal is not None and command.writes:
             handler = self._refuse
         if no_touch and command.name != "touch":
             handler = _without_touching(handler)
@@ -331,9 +306,9 @@ class Shard:
         for number, args in enumerate(batch):
             # A logged request has its name in the first place.
             if isinstance(args[0], bytes) and replies[number] is not None:
-                replies[number] = (
-                    raw(CommandError(self.refusal)) if args[0] == COMMITTED else encode_error(self.refusal)
-                )
+                between_processes = args[0] in (COMMITTED, PLEDGED)
+                refuse = raw if between_processes else resp2
+                replies[number] = refuse(CommandError(self.refusal))
 
     def refuse_late(self, late: Late) -> Late:
         """The same for the reply of a request that had to wait."""
@@ -444,92 +419,47 @@ class Shard:
         self, link: Link, db: Database, command: Command, args: list[Any], encode: Callable[[Any], bytes]
     ) -> bool:
         """Lets a request wait if it concerns locked keys; whether it does."""
-        if command.internal:
+        if command.internal and command.locks is None:
             return False
         keys, whole = lock_keys(db.index, command, args)
-        if not self.locks.must_wait(keys, whole=whole, writes=command.writes):
+        writes = command.writes or command.internal
+        if not self.locks.must_wait(keys, whole=whole, writes=writes):
             return False
-        self._park(Parked(link, link.next_ticket(), args, keys, whole, command.writes, encode))
+        self.transactions.park(Parked(link, link.next_ticket(), args, keys, whole, writes, encode))
         return True
 
-    def _park(self, parked: Parked) -> None:
-        self._parked.append(parked)
-        self.locks.enter(parked.keys, whole=parked.whole)
+    def run_together(self, batch: Batch, transaction: Transaction | None = None) -> list[Reply]:
+        """Runs requests as one: their effects are logged as one MULTI … EXEC.
 
-    def claim(
-        self,
-        owner: Transaction,
-        keys: list[LockKey],
-        *,
-        whole: bool,
-        exclusive: bool,
-        wait: bool,
-        args: list[Any],
-    ) -> bool | None:
-        """Locks keys for a transaction. True when it has them; False when another has; None when the claim
-        waits and `args`, the whole request, is run again once it has them."""
-        if self.locks.lock(owner, keys, whole=whole, exclusive=exclusive):
-            return True
-        if not wait or self._link is None:
-            return False
-        self._park(
-            Parked(
-                self._link,
-                self._link.next_ticket(),
-                args,
-                keys,
-                whole,
-                exclusive,
-                raw,
-                lock=(owner, exclusive),
-            )
-        )
-        return None
-
-    def release(self, owner: Transaction) -> None:
-        """Ends a transaction and lets the requests run that waited for its keys."""
-        if self.locks.release(owner) and self._parked:
-            self._run_parked()
-
-    def _run_parked(self) -> None:
-        """Runs, in order of arrival, every waiting request that nothing holds up any more."""
-        waiting, self._parked = self._parked, []
-        for parked in waiting:
-            self.locks.leave(parked.keys, whole=parked.whole)
-        for parked in waiting:
-            if parked.lock is not None:
-                owner, exclusive = parked.lock
-                ready = self.locks.lock(owner, parked.keys, whole=parked.whole, exclusive=exclusive)
-            else:
-                ready = not self.locks.must_wait(parked.keys, whole=parked.whole, writes=parked.writes)
-            if not ready:
-                self._park(parked)
-                continue
-            [reply] = self.run([parked.args], locked=True)
-            assert reply is not None
-            parked.link.late.append(Late(parked.ticket, reply, parked.encode if parked.writes else None))
-
-    def forget_proxy(self, proxy: int) -> None:
-        """A proxy is gone: its waiting requests are dropped and its transactions given up."""
-        for parked in [parked for parked in self._parked if parked.link.proxy == proxy]:
-            self._parked.remove(parked)
-            self.locks.leave(parked.keys, whole=parked.whole)
-        for owner in self.locks.held_by(proxy):
-            self.locks.release(owner)
-        self._run_parked()
-
-    def run_together(self, batch: Batch) -> list[Reply]:
-        """Runs the requests of a transaction's commit, whose effects are logged as one MULTI … EXEC."""
-        before = len(self.records) if self.records is not None else 0
+        Those of a transaction over several shards get a batch of the log of their own, with its number, even
+        if there are none: from it a shard knows after a crash that they are carried out.
+        """
+        records, refusal = self.records, self.refusal
+        if records is not None:
+            self.records = []
+        if transaction is not None and refusal is not None:
+            # What was promised is done even if the log cannot be written now; it will be when it can.
+            self.refuse_writes(None)
         self._together = True
         try:
             replies = self.run(batch, locked=True)
         finally:
             self._together = False
-        if self.records is not None and len(self.records) > before + 1:
-            self.records.insert(before, _MULTI)
-            self.records.append(_EXEC)
+            effects, self.records = self.records, records
+            if refusal is not self.refusal:
+                self.refuse_writes(refusal)
+        if records is not None and effects is not None:
+            if len(effects) > 1:
+                effects = [_MULTI, *effects, _EXEC]
+            if transaction is not None:
+                self.log_batch(effects, TRANSACTION + b"%x" % transaction[1])
+            else:
+                records += effects
         return replies
+
+    def _log_batch(self, records: list[bytes], keys: bytes) -> None:
+        assert self.records is not None
+        self.records += records
 
 
 def _without_touching(handler: Handler) -> Handler:
@@ -545,17 +475,8 @@ def _without_touching(handler: Handler) -> Handler:
     return handle
 
 
+TRANSACTION = b"tx="
+"""The key of a batch that carries out a transaction; its number follows."""
+
 _MULTI = record([b"MULTI"])
 _EXEC = record([b"EXEC"])
-
-
-def lock_keys(db: int, command: Command, args: list[Any]) -> tuple[list[LockKey], bool]:
-    """What a request needs unlocked: keys, or the whole shard if it has none."""
-    if command.locks is not None:
-        return command.locks(db, args), False
-    if command.one_key:
-        return [(db, args[1])], False
-    positions = command.key_positions(args)
-    if not positions:
-        return [], not command.flags & Flag.NO_MANDATORY_KEYS
-    return [(db, args[position]) for position in positions], False

@@ -17,10 +17,12 @@ from typing import Any
 from shardkv import clock, control, errors, figures, limits, logs
 from shardkv.errors import CommandError
 from shardkv.journal import Journal
+from shardkv.locks import Transaction
 from shardkv.rest import Rest
 from shardkv.settings import Config
-from shardkv.shard import ENCODERS, Late, Shard
+from shardkv.shard import ENCODERS, Shard
 from shardkv.slots import SLOT_BITS
+from shardkv.transactions import Late
 from shardkv.wire import Batch, FrameReader, FrameWriter, Reply, decode_batch, unpack_context
 
 logger = logging.getLogger("shardkv.worker")
@@ -110,6 +112,7 @@ class Worker:
                 return
         self.loading = False
         self.channel.send(control.Ready())
+        self._report_doubt(list(self.shard.transactions.open))
 
     def serve(self) -> None:
         """Runs until the supervisor says stop, or is gone."""
@@ -211,7 +214,9 @@ class Worker:
         for fd in (link.reader.fd, link.writer.fd):
             del self._by_fd[fd]
         link.close()
-        self.shard.forget_proxy(link.proxy)
+        self.shard.watches.forget_proxy(link.proxy)
+        in_doubt = self.shard.transactions.forget_proxy(link.proxy)
+        self._report_doubt(in_doubt)
 
     def _send(self, link: ProxyLink) -> None:
         try:
@@ -239,6 +244,13 @@ class Worker:
         if link.held_back and link.writer.backlog_bytes <= limits.PIPE_BACKLOG_BYTES // 2:
             link.held_back = False
             self._poll.register(link.reader.fd, select.EPOLLIN)
+
+    def _report_doubt(self, transactions: list[Transaction]) -> None:
+        """Has the supervisor find out what became of transactions."""
+        if transactions:
+            participants = self.shard.transactions.open
+            body = [self.index, [(owner, participants[owner]) for owner in transactions]]
+            self.channel.send(control.Ask(0, control.SUPERVISOR, control.IN_DOUBT, body))
 
     # -- the supervisor -------------------------------------------------------------------------
 
@@ -303,6 +315,27 @@ def _reset_figures(worker: Worker, body: Any) -> Any:
 def _set_active_expire(worker: Worker, body: Any) -> Any:
     """Whether expired keys are removed before somebody looks for them."""
     worker.active_expire = body
+
+
+@topic(control.FREEZE)
+def _freeze(worker: Worker, body: Any) -> Any:
+    """Leaves the outcome of transactions to the supervisor; returns how they stand here."""
+    return [worker.shard.transactions.freeze((proxy, number)) for proxy, number in body]
+
+
+@topic(control.SETTLE)
+def _settle(worker: Worker, body: Any) -> Any:
+    """Carries out, or gives up, transactions that were in doubt: [[transaction, commit], …]. Returns whether
+    that is as durable as any change is."""
+    for (proxy, number), commit in body:
+        worker.shard.transactions.settle((proxy, number), commit=commit)
+    return worker.journal.commit()
+
+
+@topic(control.FORGET)
+def _forget(worker: Worker, body: Any) -> Any:
+    """Forgets transactions whose outcome is durable everywhere."""
+    worker.shard.transactions.forget([(proxy, number) for proxy, number in body])
 
 
 @topic("rewrite")

@@ -15,7 +15,19 @@ from typing import Any
 import hiredis
 import msgspec
 
-from proxy.transaction import Commit, Counters, GiveToken, Pause, Prepare, Release, Run, TakeToken, transact
+from proxy.transaction import (
+    Commit,
+    Counters,
+    Forget,
+    GiveToken,
+    Pause,
+    Prepare,
+    Release,
+    Run,
+    TakeToken,
+    internal,
+    transact,
+)
 from shardkv import commands, wire
 from shardkv.command import COMMANDS, Command, Place, number_commands
 from shardkv.errors import CommandError, unknown_command, unknown_subcommand, wrong_arity
@@ -23,8 +35,9 @@ from shardkv.keyspace import Database
 from shardkv.plan import Call, coded
 from shardkv.resp.replies import unpack_raw
 from shardkv.settings import Config
-from shardkv.shard import ENCODERS, Late, Shard
+from shardkv.shard import ENCODERS, Shard
 from shardkv.slots import even_slot_table, slot_of
+from shardkv.transactions import Late
 from shardkv.values import recreate
 
 assert commands
@@ -136,8 +149,9 @@ class Local:
         return [reply for reply in replies if reply is not None]
 
     def _transact(self, call: Call) -> Any:
-        transaction = (0, next(self._numbers))
-        steps = transact(call, transaction, lock_reads=self.lock_reads, counters=Counters())
+        steps = transact(
+            call, lambda: (0, next(self._numbers)), lock_reads=self.lock_reads, counters=Counters()
+        )
         outcome: Any = None
         try:
             while True:
@@ -152,22 +166,15 @@ class Local:
                     shard: [unpack_raw(reply) for reply in self._run(shard, self._requests(requests))]
                     for shard, requests in parts.items()
                 }
-            case Prepare(transaction, keys, whole, exclusive, wait, parts):
-                mode = [exclusive, whole, wait]
-                return {
-                    shard: self._internal(
-                        shard, "prepare", transaction, mode, locks, self._requests(parts.get(shard, []))
-                    )
-                    for shard, locks in keys.items()
-                }
-            case Commit(transaction, parts):
-                return {
-                    shard: self._internal(shard, "commit", transaction, self._requests(requests))
-                    for shard, requests in parts.items()
-                }
+            case Prepare() | Commit():
+                messages = action.messages(wire.pack_context(self.db, wire.RAW))
+                return {shard: self._answer(shard, message) for shard, message in messages.items()}
             case Release(transaction, shards):
                 for shard in shards:
-                    self._internal(shard, "release", transaction)
+                    self._tell(shard, "release", transaction)
+            case Forget(transaction, shards):
+                for shard in shards:
+                    self._tell(shard, "forget", [transaction])
             case Pause() | TakeToken() | GiveToken():
                 raise AssertionError("one client never meets a lock")
         return None
@@ -175,9 +182,11 @@ class Local:
     def _requests(self, requests: list[list[Any]]) -> list[list[Any]]:
         return coded(wire.pack_context(self.db, wire.RAW), requests)
 
-    def _internal(self, shard: int, name: str, *args: Any) -> Any:
-        code = wire.pack_code(wire.pack_context(self.db, wire.RAW), COMMANDS[name].id, 0)
-        [reply] = self._run(shard, [[code, *args]])
+    def _tell(self, shard: int, name: str, *args: Any) -> None:
+        assert self._answer(shard, internal(wire.pack_context(0, wire.RAW), name, *args)) is True
+
+    def _answer(self, shard: int, message: list[Any]) -> Any:
+        [reply] = self._run(shard, [message])
         answer = unpack_raw(reply)
         return [unpack_raw(part) for part in answer] if isinstance(answer, list) else answer
 

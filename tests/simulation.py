@@ -7,20 +7,33 @@ order and nothing else is in order. A seed that fails replays exactly.
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from typing import Any
 
-from proxy.transaction import Commit, Counters, GiveToken, Pause, Prepare, Release, Run, TakeToken, transact
+from proxy.transaction import (
+    Commit,
+    Counters,
+    Forget,
+    GiveToken,
+    Pause,
+    Prepare,
+    Release,
+    Run,
+    TakeToken,
+    internal,
+    transact,
+)
 from shardkv import wire
-from shardkv.command import COMMANDS
 from shardkv.errors import CommandError
 from shardkv.plan import Call, coded
 from shardkv.resp.replies import unpack_raw
-from shardkv.shard import Late, Shard
+from shardkv.shard import Shard
 from shardkv.slots import slot_of
+from shardkv.transactions import Late
 from tests.local import Local
 
 Script = Generator[list[Any], Any, None]
@@ -59,7 +72,7 @@ class Simulation:
         self._ready: list[Callable[[], None]] = []
         self._token_held = False
         self._token_queue: deque[Callable[[Any], None]] = deque()
-        self._numbers = 0
+        self._numbers = itertools.count(1)
         self.running = 0
 
     # -- clients --------------------------------------------------------------------------------
@@ -138,9 +151,10 @@ class Simulation:
             code = wire.pack_code(wire.pack_context(0, wire.RAW), command.id, slots[0])
             self.links[proxy][shards.pop()].requests.append(([code, *args[1:]], done))
             return
-        self._numbers += 1
         call = Call(command, args, 0, self.local.slot_table, len(self.shards))
-        steps = transact(call, (proxy, self._numbers), lock_reads=len(self.links) > 1, counters=self.counters)
+        steps = transact(
+            call, lambda: (proxy, next(self._numbers)), lock_reads=len(self.links) > 1, counters=self.counters
+        )
         self._step(proxy, steps, None, done)
 
     def _step(
@@ -148,7 +162,7 @@ class Simulation:
     ) -> None:
         try:
             action = steps.send(outcome)
-            while isinstance(action, Release | GiveToken):
+            while isinstance(action, Release | Forget | GiveToken):
                 self._tell(proxy, action)
                 action = next(steps)
         except StopIteration as stop:
@@ -162,31 +176,9 @@ class Simulation:
             case Run(parts):
                 asked = {shard: coded(_CONTEXT, requests) for shard, requests in parts.items()}
                 self._ask(proxy, asked, False, go_on)
-            case Prepare(transaction, keys, whole, exclusive, wait, parts):
-                mode = [exclusive, whole, wait]
-                self._ask(
-                    proxy,
-                    {
-                        shard: [
-                            self._internal(
-                                "prepare", transaction, mode, locks, coded(_CONTEXT, parts.get(shard, []))
-                            )
-                        ]
-                        for shard, locks in keys.items()
-                    },
-                    True,
-                    go_on,
-                )
-            case Commit(transaction, parts):
-                self._ask(
-                    proxy,
-                    {
-                        shard: [self._internal("commit", transaction, coded(_CONTEXT, requests))]
-                        for shard, requests in parts.items()
-                    },
-                    True,
-                    go_on,
-                )
+            case Prepare() | Commit():
+                messages = action.messages(_CONTEXT)
+                self._ask(proxy, {shard: [message] for shard, message in messages.items()}, True, go_on)
             case Pause():
                 self._ready.append(lambda: go_on(None))
             case TakeToken():
@@ -196,16 +188,22 @@ class Simulation:
                     self._token_held = True
                     go_on(None)
 
-    def _tell(self, proxy: int, action: Release | GiveToken) -> None:
-        if isinstance(action, Release):
-            for shard in action.shards:
-                request = self._internal("release", action.transaction)
-                self.links[proxy][shard].requests.append((request, lambda value: None))
-        elif self._token_queue:
-            granted = self._token_queue.popleft()
-            self._ready.append(lambda: granted(None))
-        else:
-            self._token_held = False
+    def _tell(self, proxy: int, action: Release | Forget | GiveToken) -> None:
+        match action:
+            case Release(transaction, shards):
+                for shard in shards:
+                    self._send(proxy, shard, internal(_CONTEXT, "release", transaction))
+            case Forget(transaction, shards):
+                for shard in shards:
+                    self._send(proxy, shard, internal(_CONTEXT, "forget", [transaction]))
+            case GiveToken() if self._token_queue:
+                granted = self._token_queue.popleft()
+                self._ready.append(lambda: granted(None))
+            case GiveToken():
+                self._token_held = False
+
+    def _send(self, proxy: int, shard: int, request: list[Any]) -> None:
+        self.links[proxy][shard].requests.append((request, lambda value: None))
 
     def _ask(
         self, proxy: int, parts: dict[int, list[list[Any]]], nested: bool, go_on: Callable[[Any], None]
@@ -223,9 +221,6 @@ class Simulation:
         for shard, requests in parts.items():
             for request in requests:
                 self.links[proxy][shard].requests.append((request, partial(take, shard)))
-
-    def _internal(self, name: str, *args: Any) -> list[Any]:
-        return [wire.pack_code(_CONTEXT, COMMANDS[name].id, 0), *args]
 
 
 def _nested(answer: Any) -> Any:

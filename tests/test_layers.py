@@ -18,6 +18,7 @@ LAYERS = [
     {"structures", "rdb"},
     {"keyspace", "plan"},
     {"scans", "walk"},
+    {"transactions", "watches"},
     {"shard", "rest"},
     {"commands"},
     {"journal", "figures", "worker"},

@@ -7,6 +7,7 @@ from proxy.commands import (
     connection,
     info,
     server,
+    transactions,
 )
 
-__all__ = ["client", "command", "config", "connection", "info", "server"]
+__all__ = ["client", "command", "config", "connection", "info", "server", "transactions"]

@@ -159,6 +159,8 @@ def select(session: Session, args: list[Any]) -> Any:
 )
 def reset(session: Session, args: list[Any]) -> Any:
     """Resets the connection."""
+    session.queue = None
+    session.unwatch()
     session.db = 0
     session.protocol = 2
     session.name = b""

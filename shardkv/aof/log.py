@@ -77,6 +77,9 @@ class AppendLog:
         self.rewrite_failures = 0
         self.last_rewrite_ok = True
         self.last_rewrite_s = -1.0
+        self.before_removal: Callable[[], None] = lambda: None
+        """Called by a rewrite, in its thread, before it gives up files: what else says what they say has to
+        be on disk then. May raise OSError."""
         self._file = file
         # What is to be fsynced, in this order: the increment before, while that is not done, and the current
         # one.

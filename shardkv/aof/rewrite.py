@@ -159,6 +159,7 @@ class Rewrite:
         assert base is not None
         assert increment is not None
         base.sync()
+        log.before_removal()
         old = log.manifest
         log.publish(Manifest(old.filename, (base.closed_entry(), increment.entry)))
         base.close()

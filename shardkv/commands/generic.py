@@ -273,9 +273,9 @@ def _database(db: Database, text: bytes) -> Database:
     return db.shard.database(index)
 
 
-def _locks_of_move(db: int, args: Sequence[Any]) -> list[LockKey]:
+def _locks_of_move(db: int, args: Sequence[Any]) -> tuple[list[LockKey], bool]:
     target = canonical_integer(args[2])
-    return [(db, args[1]), (db if target is None else target, args[1])]
+    return [(db, args[1]), (db if target is None else target, args[1])], False
 
 
 @command(
@@ -297,13 +297,13 @@ def move(db: Database, args: list[Any]) -> Any:
     return 1
 
 
-def _locks_of_copy(db: int, args: Sequence[Any]) -> list[LockKey]:
+def _locks_of_copy(db: int, args: Sequence[Any]) -> tuple[list[LockKey], bool]:
     target = db
     for word, value in pairwise(args[3:]):
         if word.upper() == b"DB":
             index = canonical_integer(value)
             target = db if index is None else index
-    return [(db, args[1]), (target, args[2])]
+    return [(db, args[1]), (target, args[2])], False
 
 
 def _plan_copy(call: Call) -> Plan:

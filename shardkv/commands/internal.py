@@ -1,67 +1,182 @@
 """Requests between a coordinator and the shards, for what spans several of them. No client can send these.
 
-PREPARE locks keys and, once it has them, runs requests that look at them. COMMIT runs the requests that
-change them, logs their effects as one, and unlocks. RELEASE only unlocks. A PREPARE that finds a lock taken
-is answered `None` and holds nothing, unless its sender has the token: then it waits.
+PREPARE locks keys and, once it has them, runs requests that look at them, and pledges others. COMMIT runs the
+requests that change them, logs their effects as one, and unlocks. RELEASE only unlocks. A PREPARE that finds
+a lock taken is answered `None` and holds nothing, unless its sender has the token: then it waits. FORGET
+says which transactions are carried out everywhere. EXECUTE is a whole transaction of one shard.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from shardkv.command import COMMANDS, Flag, command
+from shardkv import errors
+from shardkv.command import BY_ID, COMMANDS, Flag, command, lock_keys
+from shardkv.errors import CommandError
 from shardkv.keyspace import Database
-from shardkv.shard import COMMITTED, LATER
-from shardkv.wire import RAW, pack_code, pack_context
+from shardkv.locks import LockKey, Transaction
+from shardkv.resp.replies import NULL_ARRAY, OK, Encoded
+from shardkv.shard import COMMITTED, LATER, PLEDGED
+from shardkv.slots import SLOT_BITS
+from shardkv.wire import RAW, pack_code, pack_context, unpack_context
+
+if TYPE_CHECKING:
+    from shardkv.shard import Shard
+
+_NO_FLAGS = Flag(0)
+
+
+def _owner(word: list[int]) -> Transaction:
+    return word[0], word[1]
 
 
 @command(
-    "PREPARE transaction mode keys requests",
+    "PREPARE transaction mode keys requests pledge watcher",
     group="transactions",
     since="0.1.0",
-    flags=Flag(0),
+    flags=_NO_FLAGS,
     internal=True,
 )
 def prepare(db: Database, args: list[Any]) -> Any:
-    """Locks `keys`, a list of [database, key], for a transaction, and runs requests under the lock.
+    """Locks `keys`, a list of [database, key], for a transaction, runs requests under the lock, and pledges
+    others.
 
-    `mode` is [exclusive, whole shard, wait]. Returns the list of the requests' encoded values, or None if a
-    lock is taken and the claim does not wait.
+    mode       [exclusive, whole shard, wait]
+    pledge     None or [participants, requests]
+    watcher    None or the client whose watched keys must be as they were
+
+    Returns the list of the requests' encoded values; None if a lock is taken and the claim does not wait;
+    False if a watched key was touched.
     """
-    _, transaction, (exclusive, whole, wait), keys, requests = args
-    shard: Any = db.shard
-    owner = (transaction[0], transaction[1])
+    _, transaction, (exclusive, whole, wait), keys, requests, pledge, watcher = args
+    shard: Shard = db.shard  # type: ignore[assignment]
+    owner = _owner(transaction)
+    if watcher is not None and shard.watches.is_touched(_owner(watcher)):
+        return False
     args[0] = pack_code(pack_context(db.index, RAW), COMMANDS["prepare"].id, 0)
-    locked = shard.claim(
+    lock_names = [(index, key) for index, key in keys]
+    locked = shard.transactions.claim(
         owner,
-        [(index, key) for index, key in keys],
+        lock_names,
         whole=whole,
         exclusive=exclusive,
-        wait=wait,
+        wait=shard.link if wait else None,
         args=args,
     )
     if locked is None:
         return LATER
-    return shard.run(requests, locked=True) if locked else None
+    if not locked:
+        return None
+    if watcher is not None and shard.watches.is_touched(_owner(watcher)):
+        # It was touched by what the claim has waited for.
+        shard.transactions.release(owner)
+        return False
+    values = shard.run(requests, locked=True)
+    if pledge is not None:
+        participants, pledged = pledge
+        shard.transactions.pledge(owner, participants, pledged)
+        args[0] = PLEDGED
+    return values
 
 
-@command("COMMIT transaction requests", group="transactions", since="0.1.0", flags=Flag(0), internal=True)
+@command("COMMIT transaction requests", group="transactions", since="0.1.0", flags=_NO_FLAGS, internal=True)
 def commit(db: Database, args: list[Any]) -> Any:
-    """Runs the requests of a transaction, logs their effects together and gives up its locks.
+    """Runs the requests of a transaction, or without any those that were pledged, logs their effects together
+    and gives up its locks.
 
     Returns the list of the requests' encoded values.
     """
     _, transaction, requests = args
-    shard: Any = db.shard
-    replies = shard.run_together(requests)
+    shard: Shard = db.shard  # type: ignore[assignment]
+    replies = shard.transactions.commit(_owner(transaction), requests)
     args[0] = COMMITTED
-    shard.release((transaction[0], transaction[1]))
     return replies
 
 
-@command("RELEASE transaction", group="transactions", since="0.1.0", flags=Flag(0), internal=True)
+@command("RELEASE transaction", group="transactions", since="0.1.0", flags=_NO_FLAGS, internal=True)
 def release(db: Database, args: list[Any]) -> Any:
-    """Gives up the locks of a transaction."""
-    shard: Any = db.shard
-    shard.release((args[1][0], args[1][1]))
+    """Gives up a transaction: its locks and what was pledged for it."""
+    shard: Shard = db.shard  # type: ignore[assignment]
+    shard.transactions.release(_owner(args[1]))
+    return True
+
+
+@command("FORGET transactions", group="transactions", since="0.1.0", flags=_NO_FLAGS, internal=True)
+def forget(db: Database, args: list[Any]) -> Any:
+    """Forgets transactions that are carried out everywhere."""
+    shard: Shard = db.shard  # type: ignore[assignment]
+    shard.transactions.forget([_owner(transaction) for transaction in args[1]])
+    return True
+
+
+# -- a transaction of one shard ----------------------------------------------------------------------
+
+
+def _locks_of_requests(db: int, args: list[Any]) -> tuple[list[LockKey], bool]:
+    """What EXECUTE needs unlocked."""
+    found: list[LockKey] = []
+    for request in args[2]:
+        context = unpack_context(request[0] >> SLOT_BITS)
+        keys, whole = lock_keys(context.db, BY_ID[context.command_id], request)
+        if whole:
+            return [], True
+        found += keys
+    return found, False
+
+
+@command(
+    "EXECUTE watcher requests",
+    group="transactions",
+    since="0.1.0",
+    flags=_NO_FLAGS,
+    locks=_locks_of_requests,
+    internal=True,
+)
+def execute(db: Database, args: list[Any]) -> Any:
+    """Runs the requests of a client's transaction as one, unless a key that it watches was touched.
+
+    Returns their replies, encoded as one reply already, or NULL_ARRAY.
+    """
+    _, watcher, requests = args
+    shard: Shard = db.shard  # type: ignore[assignment]
+    if watcher is not None:
+        touched = shard.watches.is_touched(_owner(watcher))
+        shard.watches.forget(_owner(watcher))
+        if touched:
+            return NULL_ARRAY
+    if shard.refusal is not None and any(_writes(request) for request in requests):
+        raise CommandError(errors.exec_refused(shard.refusal))
+    replies = shard.run_together(requests)
+    if any(isinstance(request[0], bytes) for request in requests):
+        args[0] = b"EXECUTE"
+    return Encoded(b"*%d\r\n%b" % (len(replies), b"".join(replies)))  # type: ignore[arg-type]
+
+
+def _writes(request: list[Any]) -> bool:
+    return BY_ID[unpack_context(request[0] >> SLOT_BITS).command_id].writes
+
+
+# -- watched keys ------------------------------------------------------------------------------------
+
+
+@command(
+    "KEEPWATCH watcher keys",
+    group="transactions",
+    since="0.1.0",
+    flags=_NO_FLAGS,
+    locks=lambda db, args: ([(db, key) for key in args[2]], False),
+    internal=True,
+)
+def keep_watch(db: Database, args: list[Any]) -> Any:
+    """Begins to watch keys for a client."""
+    shard: Shard = db.shard  # type: ignore[assignment]
+    shard.watches.watch(_owner(args[1]), db, args[2])
+    return OK
+
+
+@command("ENDWATCH watcher", group="transactions", since="0.1.0", flags=_NO_FLAGS, internal=True)
+def end_watch(db: Database, args: list[Any]) -> Any:
+    """Ceases to watch anything for a client."""
+    shard: Shard = db.shard  # type: ignore[assignment]
+    shard.watches.forget(_owner(args[1]))
     return True

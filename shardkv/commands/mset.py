@@ -11,7 +11,7 @@ from shardkv.commands.strings import Options, read_options, store
 from shardkv.errors import CommandError
 from shardkv.keyspace import Database
 from shardkv.numbers import integer
-from shardkv.plan import Call, Plan, Read, Write, check, ok_of_keys, values_of_keys
+from shardkv.plan import Call, Plan, Read, Write, check, ok_of_keys, single_hop, values_of_keys
 from shardkv.resp.replies import OK
 from shardkv.slots import slot_of
 
@@ -41,6 +41,7 @@ def _string_or_none(value: Any) -> bytes | bytearray | None:
 # -- MSET -------------------------------------------------------------------------------------
 
 
+@single_hop
 def _plan_mset(call: Call) -> Plan:
     _check_pairs(call.args, "mset")
     return (yield from ok_of_keys(call))

@@ -115,9 +115,9 @@ def _reply(slot: int, place: int, keys: list[bytes]) -> list[Any]:
     return [b"%d" % (0 if slot == SLOTS else place << SLOT_BITS | slot), keys]
 
 
-def _no_locks(db: int, args: Sequence[Any]) -> list[LockKey]:
+def _no_locks(db: int, args: Sequence[Any]) -> tuple[list[LockKey], bool]:
     """A scan promises nothing about a moment, so it need not wait for anything."""
-    return []
+    return [], False
 
 
 def _plan_scan(call: Call) -> Plan:

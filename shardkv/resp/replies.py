@@ -17,6 +17,7 @@ bool                  integer 1 or 0            boolean
 Verbatim              bulk string               verbatim string
 Push                  array                     push
 CommandError          error                     the same
+Encoded               as it is                  as it is
 """
 
 from __future__ import annotations
@@ -38,6 +39,12 @@ class Status(bytes):
 
 class Verbatim(bytes):
     """Text meant for people: INFO and the like."""
+
+    __slots__ = ()
+
+
+class Encoded(bytes):
+    """A reply that is encoded already."""
 
     __slots__ = ()
 
@@ -210,6 +217,7 @@ _RESP2: dict[type, _Encoder] = {
     bytes: _bulk,
     bytearray: _bulk,
     Verbatim: _bulk,
+    Encoded: bytes,
     int: _integer,
     bool: lambda value: b":1\r\n" if value else b":0\r\n",
     Status: _status,

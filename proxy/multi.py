@@ -1,0 +1,273 @@
+"""MULTI … EXEC: the commands that a client has queued, and how they are carried out as one.
+
+What concerns a single shard is one request to it. Otherwise the queued commands become one call over several
+shards (see proxy.transaction): their keys are locked at once, each shard pledges its part, and carries it
+out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any
+
+from proxy.backend import Block
+from shardkv import errors, limits
+from shardkv.command import COMMANDS, Command, LockNames, Place, lock_keys
+from shardkv.errors import CommandError
+from shardkv.locks import LockKey
+from shardkv.plan import SINGLE_HOP, Call, Hop, Parts, Plan, Read, Values, Write, coded
+from shardkv.resp.replies import OK, Encoded, unpack_raw
+from shardkv.slots import slot_of
+from shardkv.watches import WatcherId
+from shardkv.wire import RAW, pack_context
+
+if TYPE_CHECKING:
+    from proxy.server import Proxy
+    from proxy.session import Session
+
+
+NOT_QUEUED = frozenset({"multi", "exec", "discard", "watch", "quit", "reset"})
+"""Commands that are carried out between MULTI and EXEC at once."""
+
+
+@dataclass
+class Queue:
+    """What a client has sent since MULTI."""
+
+    requests: list[tuple[Command, list[Any]]] = field(default_factory=list)
+    is_broken: bool = False
+    """Whether any of it was refused, so that nothing of it will be carried out."""
+    writes: bool = False
+
+    def add(self, command: Command, args: list[Any]) -> None:
+        """Queues a command. Raises CommandError if there are too many."""
+        if len(self.requests) >= limits.MAX_QUEUED_COMMANDS:
+            raise CommandError(errors.TOO_MANY_QUEUED)
+        self.requests.append((command, args))
+        self.writes = self.writes or command.writes
+
+
+@dataclass
+class Watch:
+    """The keys that a client watches, and the name by which the shards know it."""
+
+    watcher: WatcherId
+    shards: frozenset[int] = frozenset()
+    keys: set[LockKey] = field(default_factory=set)
+
+
+@dataclass
+class _Merge:
+    """A command over several shards, whose replies its plan makes one of."""
+
+    plan: Plan
+    hop: Hop
+    start: dict[int, int]
+    """Where its replies begin among those of each shard."""
+
+    def reply(self, session: Session, replies: dict[int, list[bytes]]) -> bytes:
+        values: Values = {
+            shard: [unpack_raw(reply) for reply in replies[shard][at : at + len(self.hop.parts[shard])]]
+            for shard, at in self.start.items()
+        }
+        try:
+            self.plan.send(values)
+        except StopIteration as stop:
+            return session.encode(stop.value)
+        except CommandError as error:
+            return session.encode(error)
+        raise AssertionError("a plan with a single hop has had another one")
+
+
+Reply = bytes | tuple[int, int] | _Merge
+"""Where a queued command's reply is to be found: here, or at a place among a shard's replies, or from
+several of them."""
+
+
+class Execution:
+    """An EXEC on its way: begins when the session has a place for its reply."""
+
+    def __init__(self, session: Session, queue: Queue, watch: Watch | None) -> None:
+        self.session = session
+        self.proxy: Proxy = session.proxy
+        self.queue = queue
+        self.watch = watch
+        self.parts: Parts = {}
+        self.replies: list[Reply] = []
+        self.awaited: list[tuple[int, Command, CoroutineType[Any, Any, Any]]] = []
+        """Commands of the proxy that take time, and the places of their replies."""
+        self.keys: list[LockKey] = []
+        self.whole = False
+
+    def begin(self, block: Block, index: int) -> None:
+        """Has everything carried out; the reply goes to a place in a block."""
+        for command, args in self.queue.requests:
+            try:
+                self._add(command, args)
+            except CommandError as error:
+                self.replies.append(self.session.encode(error))
+        if self._is_of_one_shard():
+            self._execute(block, index)
+            return
+        proxy = self.proxy
+        call = ExecCall(COMMANDS["exec"], [b"EXEC"], 0, proxy.slot_table, len(proxy.backends), execution=self)
+        if self.awaited:
+            self.session.await_(COMMANDS["exec"], self._await(call), block, index)
+        else:
+            proxy.coordinator.carry_out(self.session, call, block, index)
+
+    async def _await(self, call: ExecCall) -> Encoded:
+        """Carries out first what takes the proxy itself some time."""
+        session = self.session
+        for place, command, work in self.awaited:
+            self.replies[place] = session.encode(await session.outcome(command, work))
+        return Encoded(await self.proxy.coordinator.reply_of(session, call))
+
+    # -- where each command goes ------------------------------------------------------------------
+
+    def _add(self, command: Command, args: list[Any]) -> None:
+        """Finds out what has to be asked of whom for one command."""
+        session = self.session
+        if command.place is Place.PROXY:
+            self._call(command, args)
+            return
+        keys, whole = lock_keys(session.db, command, args)
+        self.keys += keys
+        self.whole = self.whole or whole
+        slots = [slot_of(args[position]) for position in command.key_positions(args)]
+        shards = {self.proxy.slot_table[slot] for slot in slots}
+        if len(self.proxy.backends) == 1 or (len(shards) == 1 and not command.spreads(args)):
+            slot = slots[0] if slots else 0
+            request = [session.context | command.code | slot, *args[1:]]
+            self.replies.append(self._ask(self.proxy.slot_table[slot], request))
+            return
+        self._spread(command, args)
+
+    def _call(self, command: Command, args: list[Any]) -> None:
+        """Carries out a command of the proxy itself, or has it wait for its turn if it takes time."""
+        value = self.session.call(command, args)
+        if value.__class__ is CoroutineType:
+            self.awaited.append((len(self.replies), command, value))
+            value = None
+        self.replies.append(self.session.encode(value))
+
+    def _spread(self, command: Command, args: list[Any]) -> None:
+        """Finds out the same of a command that concerns several shards."""
+        proxy = self.proxy
+        call = Call(command, args, self.session.db, proxy.slot_table, len(proxy.backends))
+        assert command.plan in SINGLE_HOP
+        plan = call.plan()
+        hop = next(plan)
+        context = pack_context(self.session.db, RAW, no_touch=self.session.no_touch)
+        start: dict[int, int] = {}
+        for shard, requests in hop.parts.items():
+            start[shard] = len(self.parts.get(shard, ()))
+            for request in coded(context, requests):
+                self._ask(shard, request)
+        self.replies.append(_Merge(plan, hop, start))
+
+    def _ask(self, shard: int, request: list[Any]) -> tuple[int, int]:
+        requests = self.parts.setdefault(shard, [])
+        requests.append(request)
+        return shard, len(requests) - 1
+
+    # -- one shard --------------------------------------------------------------------------------
+
+    def _is_of_one_shard(self) -> bool:
+        shards = self.parts.keys() | (self.watch.shards if self.watch is not None else set())
+        return len(shards) == 1 and all(isinstance(reply, tuple) for reply in self.replies)
+
+    def _execute(self, block: Block, index: int) -> None:
+        [(shard, requests)] = self.parts.items()
+        watcher = None if self.watch is None else self.watch.watcher
+        code = self.session.context | COMMANDS["execute"].code
+        self.proxy.send(self.proxy.backends[shard], [code, watcher, requests], block, index)
+
+
+@dataclass(frozen=True)
+class ExecCall(Call):
+    """The queued commands as one call over several shards."""
+
+    execution: Execution = field(kw_only=True)
+
+    @property
+    def watcher(self) -> WatcherId | None:
+        return None if self.execution.watch is None else self.execution.watch.watcher
+
+    @property
+    def watching(self) -> frozenset[int]:
+        return frozenset() if self.execution.watch is None else self.execution.watch.shards
+
+    @property
+    def writes(self) -> bool:
+        return self.execution.queue.writes
+
+    @property
+    def spreads(self) -> bool:
+        return False
+
+    def locks(self) -> LockNames:
+        watch = self.execution.watch
+        return self.execution.keys + (list(watch.keys) if watch is not None else []), self.execution.whole
+
+    def value_of(self, reply: bytes) -> Any:
+        return reply
+
+    def plan(self) -> Plan:
+        execution = self.execution
+        replies: dict[int, list[bytes]] = {}
+        if execution.parts:
+            replies = yield Write(execution.parts) if self.writes else Read(execution.parts)
+        session = execution.session
+        found = []
+        for reply in execution.replies:
+            if isinstance(reply, bytes):
+                found.append(reply)
+            elif isinstance(reply, _Merge):
+                found.append(reply.reply(session, replies))
+            else:
+                shard, place = reply
+                found.append(replies[shard][place])
+        return Encoded(b"*%d\r\n%b" % (len(found), b"".join(found)))
+
+    def done(self) -> None:
+        if self.execution.watch is not None:
+            self.execution.proxy.end_watch(self.execution.watch)
+
+
+class WatchKeys:
+    """A WATCH on its way."""
+
+    def __init__(self, session: Session, keys: list[bytes]) -> None:
+        self.session = session
+        self.keys = keys
+
+    def begin(self, block: Block, index: int) -> None:
+        """Has the shards watch the keys; the reply goes to a place in a block."""
+        session, proxy = self.session, self.session.proxy
+        by_shard: dict[int, list[bytes]] = {}
+        for key in self.keys:
+            by_shard.setdefault(proxy.slot_table[slot_of(key)], []).append(key)
+        watch = session.watch = session.watch or Watch(proxy.coordinator.number())
+        watch.keys |= {(session.db, key) for key in self.keys}
+        watch.shards |= by_shard.keys()
+        code = COMMANDS["keepwatch"].code
+        requests: dict[int, list[Any]] = {
+            shard: [code, watch.watcher, keys] for shard, keys in by_shard.items()
+        }
+        if len(requests) == 1:
+            [(shard, request)] = requests.items()
+            request[0] |= session.context
+            proxy.send(proxy.backends[shard], request, block, index)
+        else:
+            session.await_(COMMANDS["watch"], self._watch(requests), block, index)
+
+    async def _watch(self, requests: dict[int, list[Any]]) -> Any:
+        context = pack_context(self.session.db, RAW)
+        for request in requests.values():
+            request[0] |= context
+        for value in await self.session.proxy.ask_each(requests):
+            if isinstance(value, CommandError):
+                return value
+        return OK
