@@ -9,21 +9,23 @@ import secrets
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
-from proxy.backend import Block, ValueBlock, new_block
-from proxy.transaction import (
+from proxy.actions import (
     Action,
     Commit,
-    Counters,
     Forget,
     GiveToken,
     Pause,
+    Pledge,
     Prepare,
     Release,
     Run,
+    Step,
     TakeToken,
     internal,
-    transact,
 )
+from proxy.backend import Block, ValueBlock, new_block
+from proxy.interactive import Steps, interact
+from proxy.transaction import Counters, transact
 from shardkv import limits, wire
 from shardkv.errors import CommandError
 from shardkv.locks import Transaction
@@ -75,17 +77,25 @@ class Coordinator:
     def carry_out(self, session: Session, call: Call, block: Block, index: int) -> None:
         """The same for what is counted already. The session waits for it, unless it is a mere look that needs
         no locks, whose place in the order the pipes keep."""
-        lock_reads = self.proxy.config.proxies > 1
-        steps = transact(call, self.number, lock_reads=lock_reads, counters=self.counters)
-        suspends = call.writes or lock_reads or call.spreads or bool(call.watching)
+        suspends = call.writes or self.lock_reads or call.needs_locks
         session.suspended = session.suspended or suspends
-        Work(self, session, call, steps, block, index, suspends=suspends).step(None)
+        Work(self, session, call, self._steps(call), block, index, suspends=suspends).step(None)
+
+    def _steps(self, call: Call) -> Steps:
+        """The state machine that carries a call out."""
+        if call.is_interactive:
+            return interact(call.conduct, self.number, self.counters)
+        return transact(call, self.number, lock_reads=self.lock_reads, counters=self.counters)
+
+    @property
+    def lock_reads(self) -> bool:
+        """Whether mere looks need locks: clients of other proxies could come between them."""
+        return self.proxy.config.proxies > 1
 
     async def reply_of(self, session: Session, call: Call) -> bytes:
         """The reply of a call that is part of a command the session waits for anyway."""
         reply = _Reply(self.proxy.loop)
-        steps = transact(call, self.number, lock_reads=self.proxy.config.proxies > 1, counters=self.counters)
-        Work(self, session, call, steps, reply.block, 0, suspends=False).step(None)
+        Work(self, session, call, self._steps(call), reply.block, 0, suspends=False).step(None)
         return await reply.future
 
 
@@ -148,7 +158,7 @@ class Work:
                 self._nested = False
                 context = self._context
                 self._ask({shard: coded(context, requests) for shard, requests in parts.items()})
-            case Prepare() | Commit():
+            case Prepare() | Step() | Pledge() | Commit():
                 self._nested = True
                 messages = action.messages(self._context)
                 self._ask({shard: [message] for shard, message in messages.items()})
@@ -185,17 +195,15 @@ class Work:
         if not self._awaited or any(None in block for block, _ in self._awaited.values()):
             return
         awaited, self._awaited = self._awaited, {}
-        self.step({shard: self._values(block) for shard, (block, _) in awaited.items()})
+        self.step({shard: self._answers(block) for shard, (block, _) in awaited.items()})
 
-    def _values(self, block: Block) -> Any:
-        if self._nested:
-            [reply] = block
-            assert reply is not None
-            answer = unpack_raw(reply)
-            return [self.call.value_of(part) for part in answer] if isinstance(answer, list) else answer
-        values = [self.call.value_of(reply) for reply in block if reply is not None]
-        lost = next((value for value in values if isinstance(value, CommandError) and is_lost(value)), None)
-        return values if lost is None else lost
+    def _answers(self, block: Block) -> Any:
+        """A shard's encoded replies; of a message for transactions, what it has answered to that."""
+        if not self._nested:
+            return block
+        [reply] = block
+        assert reply is not None
+        return unpack_raw(reply)
 
     def _finish(self, value: Any) -> None:
         self.coordinator.running.discard(self)
@@ -209,8 +217,3 @@ class Work:
         else:
             block[index] = reply
             block.owner.deliver()
-
-
-def is_lost(error: CommandError) -> bool:
-    """Whether an error stands for a shard that could not answer."""
-    return error.text.startswith(b"SHARDDOWN ")

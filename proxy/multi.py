@@ -12,12 +12,14 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from proxy.backend import Block
+from proxy.interactive import Interaction, Steps
+from proxy.transaction import locked_keys
 from shardkv import errors, limits
 from shardkv.command import COMMANDS, Command, LockNames, Place, lock_keys
 from shardkv.errors import CommandError
 from shardkv.locks import LockKey
 from shardkv.plan import SINGLE_HOP, Call, Hop, Parts, Plan, Read, Values, Write, coded
-from shardkv.resp.replies import OK, Encoded, unpack_raw
+from shardkv.resp.replies import NULL_ARRAY, OK, Encoded, unpack_raw
 from shardkv.slots import slot_of
 from shardkv.watches import WatcherId
 from shardkv.wire import RAW, pack_context
@@ -85,6 +87,20 @@ Reply = bytes | tuple[int, int] | _Merge
 several of them."""
 
 
+@dataclass
+class _Queued:
+    """A queued command of the shards, with what the session was when its turn came."""
+
+    call: Call
+    shards: set[int]
+    """The shards of its keys."""
+    slot: int
+    """The slot of the first one."""
+    context: int
+    place: int
+    """Of its reply."""
+
+
 class Execution:
     """An EXEC on its way: begins when the session has a place for its reply."""
 
@@ -95,23 +111,37 @@ class Execution:
         self.watch = watch
         self.parts: Parts = {}
         self.replies: list[Reply] = []
-        self.awaited: list[tuple[int, Command, CoroutineType[Any, Any, Any]]] = []
-        """Commands of the proxy that take time, and the places of their replies."""
         self.keys: list[LockKey] = []
         self.whole = False
+        self.queued: list[_Queued] = []
+        self.is_interactive = False
+        """Whether a command's work on one shard depends on what is found on another."""
+        self.awaited: list[tuple[int, Command, CoroutineType[Any, Any, Any]]] = []
+        """Commands of the proxy that take time, and the places of their replies."""
 
     def begin(self, block: Block, index: int) -> None:
         """Has everything carried out; the reply goes to a place in a block."""
         for command, args in self.queue.requests:
-            try:
+            if command.place is Place.PROXY:
+                self._call(command, args)
+            else:
                 self._add(command, args)
-            except CommandError as error:
-                self.replies.append(self.session.encode(error))
-        if self._is_of_one_shard():
-            self._execute(block, index)
-            return
+        self.is_interactive = not all(self._is_simple(queued) for queued in self.queued)
+        if not self.is_interactive:
+            for queued in self.queued:
+                self._distribute(queued)
+            if self._is_of_one_shard():
+                self._execute(block, index)
+                return
         proxy = self.proxy
-        call = ExecCall(COMMANDS["exec"], [b"EXEC"], 0, proxy.slot_table, len(proxy.backends), execution=self)
+        call = ExecCall(
+            COMMANDS["exec"],
+            [b"EXEC"],
+            0,
+            proxy.slot_table,
+            len(proxy.backends),
+            execution=self,
+        )
         if self.awaited:
             self.session.await_(COMMANDS["exec"], self._await(call), block, index)
         else:
@@ -124,25 +154,11 @@ class Execution:
             self.replies[place] = session.encode(await session.outcome(command, work))
         return Encoded(await self.proxy.coordinator.reply_of(session, call))
 
-    # -- where each command goes ------------------------------------------------------------------
+    def array(self) -> Encoded:
+        """All replies as one, when each is there."""
+        return Encoded(b"*%d\r\n%b" % (len(self.replies), b"".join(self.replies)))  # type: ignore[arg-type]
 
-    def _add(self, command: Command, args: list[Any]) -> None:
-        """Finds out what has to be asked of whom for one command."""
-        session = self.session
-        if command.place is Place.PROXY:
-            self._call(command, args)
-            return
-        keys, whole = lock_keys(session.db, command, args)
-        self.keys += keys
-        self.whole = self.whole or whole
-        slots = [slot_of(args[position]) for position in command.key_positions(args)]
-        shards = {self.proxy.slot_table[slot] for slot in slots}
-        if len(self.proxy.backends) == 1 or (len(shards) == 1 and not command.spreads(args)):
-            slot = slots[0] if slots else 0
-            request = [session.context | command.code | slot, *args[1:]]
-            self.replies.append(self._ask(self.proxy.slot_table[slot], request))
-            return
-        self._spread(command, args)
+    # -- where each command goes ------------------------------------------------------------------
 
     def _call(self, command: Command, args: list[Any]) -> None:
         """Carries out a command of the proxy itself, or has it wait for its turn if it takes time."""
@@ -152,20 +168,47 @@ class Execution:
             value = None
         self.replies.append(self.session.encode(value))
 
-    def _spread(self, command: Command, args: list[Any]) -> None:
-        """Finds out the same of a command that concerns several shards."""
-        proxy = self.proxy
-        call = Call(command, args, self.session.db, proxy.slot_table, len(proxy.backends))
-        assert command.plan in SINGLE_HOP
+    def _add(self, command: Command, args: list[Any]) -> None:
+        """Finds out what one command needs."""
+        session, proxy = self.session, self.proxy
+        keys, whole = lock_keys(session.db, command, args)
+        self.keys += keys
+        self.whole = self.whole or whole
+        slots = [slot_of(args[position]) for position in command.key_positions(args)]
+        shards = {proxy.slot_table[slot] for slot in slots}
+        call = Call(command, args, session.db, proxy.slot_table, len(proxy.backends))
+        slot = slots[0] if slots else 0
+        self.queued.append(_Queued(call, shards, slot, session.context, len(self.replies)))
+        self.replies.append(b"")
+
+    def _goes_to_one_shard(self, queued: _Queued) -> bool:
+        one = len(queued.shards) == 1 and not queued.call.spreads
+        return one or len(self.proxy.backends) == 1
+
+    def _is_simple(self, queued: _Queued) -> bool:
+        """Whether it is known before anything is looked at what each shard has to do for a command."""
+        return self._goes_to_one_shard(queued) or queued.call.command.plan in SINGLE_HOP
+
+    def _distribute(self, queued: _Queued) -> None:
+        """Finds out what has to be asked of whom for one command."""
+        call = queued.call
+        if self._goes_to_one_shard(queued):
+            request = [queued.context | call.command.code | queued.slot, *call.args[1:]]
+            self.replies[queued.place] = self._ask(self.proxy.slot_table[queued.slot], request)
+            return
         plan = call.plan()
-        hop = next(plan)
-        context = pack_context(self.session.db, RAW, no_touch=self.session.no_touch)
+        try:
+            hop = next(plan)
+        except CommandError as error:
+            self.replies[queued.place] = self.session.encode(error)
+            return
+        context = pack_context(call.db, RAW, no_touch=self.session.no_touch)
         start: dict[int, int] = {}
         for shard, requests in hop.parts.items():
             start[shard] = len(self.parts.get(shard, ()))
             for request in coded(context, requests):
                 self._ask(shard, request)
-        self.replies.append(_Merge(plan, hop, start))
+        self.replies[queued.place] = _Merge(plan, hop, start)
 
     def _ask(self, shard: int, request: list[Any]) -> tuple[int, int]:
         requests = self.parts.setdefault(shard, [])
@@ -185,11 +228,15 @@ class Execution:
         self.proxy.send(self.proxy.backends[shard], [code, watcher, requests], block, index)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ExecCall(Call):
     """The queued commands as one call over several shards."""
 
-    execution: Execution = field(kw_only=True)
+    execution: Execution
+
+    @property
+    def is_interactive(self) -> bool:
+        return self.execution.is_interactive
 
     @property
     def watcher(self) -> WatcherId | None:
@@ -204,8 +251,8 @@ class ExecCall(Call):
         return self.execution.queue.writes
 
     @property
-    def spreads(self) -> bool:
-        return False
+    def needs_locks(self) -> bool:
+        return True
 
     def locks(self) -> LockNames:
         watch = self.execution.watch
@@ -216,20 +263,27 @@ class ExecCall(Call):
 
     def plan(self) -> Plan:
         execution = self.execution
-        replies: dict[int, list[bytes]] = {}
+        found: dict[int, list[bytes]] = {}
         if execution.parts:
-            replies = yield Write(execution.parts) if self.writes else Read(execution.parts)
-        session = execution.session
-        found = []
-        for reply in execution.replies:
-            if isinstance(reply, bytes):
-                found.append(reply)
-            elif isinstance(reply, _Merge):
-                found.append(reply.reply(session, replies))
-            else:
-                shard, place = reply
-                found.append(replies[shard][place])
-        return Encoded(b"*%d\r\n%b" % (len(found), b"".join(found)))
+            found = yield Write(execution.parts) if self.writes else Read(execution.parts)
+        for place, reply in enumerate(execution.replies):
+            if isinstance(reply, _Merge):
+                execution.replies[place] = reply.reply(execution.session, found)
+            elif isinstance(reply, tuple):
+                shard, number = reply
+                execution.replies[place] = found[shard][number]
+        return execution.array()
+
+    def conduct(self, interaction: Interaction) -> Steps:
+        """Carries out one command after the other."""
+        execution = self.execution
+        keys, whole = locked_keys(self)
+        if not (yield from interaction.lock(keys, whole, self)):
+            return NULL_ARRAY
+        for queued in execution.queued:
+            reply = yield from interaction.perform(queued.call, queued.context)
+            execution.replies[queued.place] = execution.session.encode(reply)
+        return execution.array()
 
     def done(self) -> None:
         if self.execution.watch is not None:

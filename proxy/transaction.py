@@ -19,118 +19,29 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from shardkv.command import COMMANDS
+from proxy.actions import (
+    Action,
+    Commit,
+    Forget,
+    GiveToken,
+    Pause,
+    Prepare,
+    Release,
+    Run,
+    TakeToken,
+)
 from shardkv.errors import CommandError
 from shardkv.locks import LockKey, Transaction
-from shardkv.plan import Call, Hop, Parts, Read, Values, Write, coded
+from shardkv.plan import Call, Hop, Parts, Read, Values, Write
 from shardkv.resp.replies import NULL_ARRAY
-from shardkv.watches import WatcherId
 
 TRIES_WITHOUT_TOKEN = 3
 
 _BACKOFF_MS = (0.5, 2.0)
 """The range a back-off is drawn from; it doubles with each try."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """Have each shard run requests; answered with a list of values a shard."""
-
-    parts: Parts
-
-
-@dataclass(frozen=True)
-class Prepare:
-    """Have each shard lock keys and run requests under the lock; answered with a list of values a shard, or
-    None for a shard where a lock was taken."""
-
-    transaction: Transaction
-    keys: dict[int, list[LockKey]]
-    whole: bool
-    exclusive: bool
-    wait: bool
-    parts: Parts
-    pledge: Parts = field(default_factory=dict)
-    """What each shard that changes anything is to pledge."""
-    watcher: WatcherId | None = None
-    watching: frozenset[int] = frozenset()
-    """The client whose watched keys must be as they were, and the shards that watch for it. A shard where one
-    was touched answers False, and locks nothing."""
-
-    def messages(self, context: int) -> dict[int, list[Any]]:
-        """The request to each shard."""
-        mode = [self.exclusive, self.whole, self.wait]
-        participants = sorted(self.pledge)
-        return {
-            shard: internal(
-                context,
-                "prepare",
-                self.transaction,
-                mode,
-                locks,
-                coded(context, self.parts.get(shard, [])),
-                [participants, coded(context, self.pledge[shard])] if shard in self.pledge else None,
-                self.watcher if shard in self.watching else None,
-            )
-            for shard, locks in self.keys.items()
-        }
-
-
-@dataclass(frozen=True)
-class Commit:
-    """Have each shard run requests, or for None those it has pledged, as one and unlock; answered with a list
-    of values a shard."""
-
-    transaction: Transaction
-    parts: dict[int, list[list[Any]] | None]
-
-    def messages(self, context: int) -> dict[int, list[Any]]:
-        """The request to each shard."""
-        return {
-            shard: internal(
-                context, "commit", self.transaction, None if requests is None else coded(context, requests)
-            )
-            for shard, requests in self.parts.items()
-        }
-
-
-@dataclass(frozen=True)
-class Release:
-    """Have each of these shards unlock; nobody waits for an answer."""
-
-    transaction: Transaction
-    shards: list[int]
-
-
-@dataclass(frozen=True)
-class Forget:
-    """Have each of these shards forget the transaction, some time: all of them have carried it out."""
-
-    transaction: Transaction
-    shards: list[int]
-
-
-@dataclass(frozen=True)
-class Pause:
-    """Wait for so many ms."""
-
-    ms: float
-
-
-@dataclass(frozen=True)
-class TakeToken:
-    """Wait until this transaction has the cross-shard token."""
-
-
-@dataclass(frozen=True)
-class GiveToken:
-    """Give the token back."""
-
-
-Action = Run | Prepare | Commit | Release | Forget | Pause | TakeToken | GiveToken
 
 
 @dataclass
@@ -153,8 +64,7 @@ def transact(
     """
     counters.commands += 1
     keys, whole = locked_keys(call)
-    locks_reads = call.spreads or (lock_reads and keys) or call.watching
-    if not call.writes and not locks_reads:
+    if not call.writes and not call.needs_locks and not (lock_reads and keys):
         return (yield from _look(call))
     attempt = 0
     while True:
@@ -193,7 +103,7 @@ def _look(call: Call) -> Generator[Action, Any, Any]:
     try:
         hop = next(plan)
         while True:
-            hop = plan.send(_answered((yield Run(hop.parts))))
+            hop = plan.send(_values(call, (yield Run(hop.parts))))
     except StopIteration as stop:
         return stop.value
     except CommandError as error:
@@ -233,7 +143,7 @@ def _attempt(
             if isinstance(hop, Write):
                 values = yield from _commit(transaction, hop.parts, locked, pledged=bool(pledge))
                 locked = []
-            hop = plan.send({shard: values[shard] for shard in hop.parts})
+            hop = plan.send(_values(call, {shard: values[shard] for shard in hop.parts}))
     except StopIteration as stop:
         reply = stop.value
     except CommandError as error:
@@ -265,27 +175,39 @@ def _further_keys(call: Call, hop: Hop) -> dict[int, list[LockKey]]:
 
 def _commit(
     transaction: Transaction, parts: Parts, locked: list[int], *, pledged: bool
-) -> Generator[Action, Any, Values]:
+) -> Generator[Action, Any, dict[int, list[bytes]]]:
     """Has the shards carry out the last hop; those that have nothing to do in it only unlock."""
     idle = [shard for shard in locked if shard not in parts]
     if idle:
         yield Release(transaction, idle)
     values = yield Commit(transaction, dict.fromkeys(parts) if pledged else dict(parts))
-    answered = _answered(values)
+    found = answered(values)
     if pledged:
         yield Forget(transaction, list(parts))
-    return answered
+    return found
 
 
-def internal(context: int, name: str, *args: Any) -> list[Any]:
-    """A request that only coordinators send."""
-    return [context | COMMANDS[name].code, *args]
-
-
-def _answered(values: dict[int, Any]) -> Values:
-    """The shards' values, if every shard gave some. Raises the error that stands for those of a lost
-    shard."""
+def answered(values: dict[int, Any]) -> dict[int, list[Any]]:
+    """What the shards have answered, if each of them has. Raises the error that stands for those of a shard
+    that has not."""
     for answers in values.values():
         if isinstance(answers, CommandError):
             raise answers
     return values
+
+
+def _values(call: Call, replies: dict[int, Any]) -> Values:
+    """The values of shards' replies. Raises the error that a lost shard's stand for."""
+    values = {
+        shard: [call.value_of(reply) for reply in encoded] for shard, encoded in answered(replies).items()
+    }
+    for found in values.values():
+        for value in found:
+            if isinstance(value, CommandError) and is_lost(value):
+                raise value
+    return values
+
+
+def is_lost(error: CommandError) -> bool:
+    """Whether an error stands for a shard that could not answer."""
+    return error.text.startswith(b"SHARDDOWN ")

@@ -178,6 +178,9 @@ class Journal:
         return rewrite is not None and (rewrite.takes_more or rewrite.stage is Stage.READY)
 
     def _start_pass(self, rewrite: Rewrite) -> None:
+        if self.shard.transactions.drafts:
+            # The pass must not take for data what may yet be undone.
+            return
         # The files that are about to be replaced say which pledges were carried out.
         if self.side is not None and self.side.write() and rewrite.start():
             # The new increment is a file of its own, in which no database is selected yet.

@@ -78,9 +78,23 @@ class Call:
         return frozenset()
 
     @property
+    def needs_locks(self) -> bool:
+        """Whether it locks its keys even if it only looks, and no other proxy can come between."""
+        return self.spreads
+
+    @property
     def writes(self) -> bool:
         """Whether it may change anything."""
         return self.command.writes
+
+    @property
+    def is_interactive(self) -> bool:
+        """Whether it is not carried out by a plan, but by the steps that its `conduct` makes."""
+        return False
+
+    def conduct(self, interaction: Any) -> Generator[Any, Any, Any]:
+        """Makes the steps of an interactive call (see proxy.interactive)."""
+        raise NotImplementedError
 
     def plan(self) -> Plan:
         """How it is carried out."""

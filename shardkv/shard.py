@@ -12,9 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import hiredis
+
 from shardkv import clock, errors
-from shardkv.aof.record import record
+from shardkv.aof.record import START_OF_FILE, record
 from shardkv.command import BY_ID, Command, Handler, lock_keys, lookup
+from shardkv.drafts import Draft
 from shardkv.errors import CommandError
 from shardkv.expiry import Deadlines
 from shardkv.keyspace import Database, Observer, Slot
@@ -39,8 +42,6 @@ LATER = object()
 
 ENCODERS: tuple[Callable[[Any], bytes], ...] = (raw, raw, resp2, resp3)
 """By the protocol in a request's code."""
-
-_START_OF_FILE = -1
 
 _SHED_AT_A_TIME = 500
 """Elements of a dead collection freed between two looks at the clock."""
@@ -101,8 +102,11 @@ class Shard:
         self.on_flush: Callable[[], None] = lambda: None
         """Called before databases are emptied or swapped as a whole."""
         self._effects: list[tuple[int, list[Any]]] = []
-        self._logged_db = _START_OF_FILE
-        self._together = False
+        self.logged_db = START_OF_FILE
+        """The database that the log has selected last."""
+        self.draft: Draft | None = None
+        """Of the transaction that runs now, if it may still be undone."""
+        self.together = False
         """Whether what is logged now will stand between MULTI and EXEC anyway."""
         self._bounds: dict[int, Bound] = {}
         self.last_batch_s = 0
@@ -125,6 +129,7 @@ class Shard:
         db = self.databases.get(index)
         if db is None:
             db = self.databases[index] = Database(self, index)
+            db.walk = self.draft
         return db
 
     def flush(self, indexes: list[int]) -> int:
@@ -133,11 +138,13 @@ class Shard:
         removed = 0
         for index in indexes:
             db = self.databases.get(index)
-            if db is not None:
-                count = len(db)
-                if count:
-                    self.watches.replaced(db)
-                    removed += count
+            count = 0 if db is None else len(db)
+            if db is not None and count:
+                removed += count
+                self.watches.replaced(db)
+                if self.draft is not None:
+                    self.draft.empty(db)
+                else:
                     self.graveyard += db.clear()
         self.snapshots.clear()
         return removed
@@ -153,6 +160,8 @@ class Shard:
         one, other = self.database(first), self.database(second)
         self.watches.replaced(one, other)
         self.watches.replaced(other, one)
+        if self.draft is not None:
+            self.draft.before_swap(one, other)
         one.exchange(other)
         self.snapshots.clear()
 
@@ -268,7 +277,7 @@ class Shard:
         if records is None:
             effects.clear()
         elif effects:
-            as_one = len(effects) > 1 and not self._together
+            as_one = len(effects) > 1 and not self.together
             if as_one:
                 records.append(_MULTI)
             for index, effect in effects:
@@ -277,21 +286,21 @@ class Shard:
                 records.append(_EXEC)
             effects.clear()
         elif not command.internal:
-            if db.index == self._logged_db:
+            if db.index == self.logged_db:
                 records.append(record(args))
             else:
                 self._append(db.index, args)
 
     def _append(self, index: int, args: list[Any]) -> None:
         assert self.records is not None
-        if index != self._logged_db:
+        if index != self.logged_db:
             self.records.append(record([b"SELECT", b"%d" % index]))
-            self._logged_db = index
+            self.logged_db = index
         self.records.append(record(args))
 
     def start_of_file(self) -> None:
-        """What is logged next stands at the start of a file, where no database is selected yet."""
-        self._logged_db = _START_OF_FILE
+        """What is logged next must not rely on a database that is selected, as at the start of a file."""
+        self.logged_db = START_OF_FILE
 
     def refuse_writes(self, text: bytes | None) -> None:
         """From now on answers every writing command with this error; with None, carries them out again."""
@@ -440,22 +449,42 @@ class Shard:
         if transaction is not None and refusal is not None:
             # What was promised is done even if the log cannot be written now; it will be when it can.
             self.refuse_writes(None)
-        self._together = True
+        self.together = True
         try:
             replies = self.run(batch, locked=True)
         finally:
-            self._together = False
+            self.together = False
             effects, self.records = self.records, records
             if refusal is not self.refusal:
                 self.refuse_writes(refusal)
-        if records is not None and effects is not None:
-            if len(effects) > 1:
-                effects = [_MULTI, *effects, _EXEC]
-            if transaction is not None:
-                self.log_batch(effects, TRANSACTION + b"%x" % transaction[1])
-            else:
-                records += effects
+        if effects is not None:
+            self.log_together(effects, transaction)
         return replies
+
+    def log_together(self, records: list[bytes], transaction: Transaction | None) -> None:
+        """Logs records as one MULTI … EXEC; those of a transaction over several shards, even if there are
+        none, as a batch with its number."""
+        if self.records is None:
+            return
+        if len(records) > 1:
+            records = [_MULTI, *records, _EXEC]
+        if transaction is not None:
+            self.log_batch(records, TRANSACTION + b"%x" % transaction[1])
+        else:
+            self.records += records
+
+    def redo(self, records: bytes, transaction: Transaction) -> list[Reply]:
+        """Carries out and logs what a transaction had done, as records, before the shard died."""
+        reader = hiredis.Reader()
+        reader.feed(records)
+        now_ms, self.now_ms = self.now_ms, 0
+        self._replay_db = self.database(0)
+        while (args := reader.gets()) is not False:
+            self.replay(args)
+        self.now_ms = now_ms
+        self.log_together([_MULTI + records + _EXEC], transaction)
+        self.start_of_file()
+        return []
 
     def _log_batch(self, records: list[bytes], keys: bytes) -> None:
         assert self.records is not None

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from shardkv import errors, limits
 from shardkv.command import BY_ID, COMMANDS
+from shardkv.drafts import Draft
 from shardkv.errors import CommandError
 from shardkv.locks import LockKey, Locks, Transaction
 from shardkv.resp.replies import raw
@@ -78,6 +79,7 @@ class Pledge:
     keys, whole    what it has locked here.
     now_ms         the time that counts for its requests.
     requests       the requests to run, coded; they are run again if the shard dies before they are logged.
+    records        or, for what is done already as a draft, the records to log.
     frozen         whether its outcome is for the supervisor alone to settle.
     """
 
@@ -86,6 +88,7 @@ class Pledge:
     whole: bool
     now_ms: int
     requests: Batch
+    records: bytes = b""
     frozen: bool = False
 
 
@@ -96,6 +99,7 @@ class Transactions:
         self.shard = shard
         self.locks = Locks()
         self.pledges: dict[Transaction, Pledge] = {}
+        self.drafts: dict[Transaction, Draft] = {}
         self.committed: dict[Transaction, list[int]] = {}
         """Those carried out here whose coordinator has not said that they are everywhere, with their
         participants: another shard may have to ask for the outcome."""
@@ -139,6 +143,7 @@ class Transactions:
         in_doubt = [owner for owner in self.pledges if owner[0] == proxy]
         for owner in self.locks.held_by(proxy):
             if owner not in self.pledges:
+                self._undo(owner)
                 self.locks.release(owner)
         self._run_parked()
         return in_doubt
@@ -174,7 +179,13 @@ class Transactions:
             if pledge.frozen:
                 return
             self._drop(owner)
+        self._undo(owner)
         self._unlock(owner)
+
+    def _undo(self, owner: Transaction) -> None:
+        draft = self.drafts.pop(owner, None)
+        if draft is not None:
+            draft.undo()
 
     def _unlock(self, owner: Transaction) -> None:
         if self.locks.release(owner) and self._parked:
@@ -191,19 +202,36 @@ class Transactions:
         if owner in self._given_up:
             raise CommandError(errors.GIVEN_UP)
         held = self.locks.held[owner]
-        pledge = Pledge(participants, [*held.keys], held.whole, shard.now_ms, requests)
+        draft = self.drafts.get(owner)
+        records = b"" if draft is None else b"".join(draft.records)
+        pledge = Pledge(participants, [*held.keys], held.whole, shard.now_ms, requests, records)
         self.pledges[owner] = pledge
         if self.notes is not None:
             self.notes.append(["pledge", *owner, *_kept(pledge)])
 
+    def run_draft(self, owner: Transaction, requests: Batch) -> list[Reply]:
+        """Runs requests of a transaction, which holds the locks for them, at once; what they change can still
+        be undone. Returns the encoded replies."""
+        with self.draft(owner).open():
+            return self.shard.run(requests, locked=True)
+
+    def draft(self, owner: Transaction) -> Draft:
+        """The draft of a transaction, begun if there is none."""
+        draft = self.drafts.get(owner)
+        if draft is None:
+            draft = self.drafts[owner] = Draft(self.shard)
+        return draft
+
     def commit(self, owner: Transaction, requests: Batch | None) -> list[Reply]:
         """Carries a transaction out and gives up its locks; returns the encoded replies.
 
-        requests   None for what was pledged; otherwise nothing was. Raises CommandError if there is no pledge
-                   to carry out, or its outcome is being settled.
+        requests   None for what was pledged, or is done already as a draft. Raises CommandError if there is
+                   neither, or the outcome is being settled.
         """
         if requests is not None:
             replies = self.shard.run_together(requests)
+        elif owner in self.drafts and owner not in self.pledges:
+            replies = self._finish(self.drafts.pop(owner), None)
         else:
             pledge = self.pledges.get(owner)
             if pledge is None:
@@ -215,14 +243,28 @@ class Transactions:
         return replies
 
     def _carry_out(self, owner: Transaction, pledge: Pledge) -> list[Reply]:
-        replies = self.shard.run_together(pledge.requests, owner)
+        draft = self.drafts.pop(owner, None)
+        if draft is not None:
+            replies = self._finish(draft, owner)
+        elif pledge.records:
+            replies = self.shard.redo(pledge.records, owner)
+        else:
+            replies = self.shard.run_together(pledge.requests, owner)
         del self.pledges[owner]
         self.committed[owner] = pledge.participants
         self._note("commit", owner)
         return replies
 
+    def _finish(self, draft: Draft, owner: Transaction | None) -> list[Reply]:
+        """Lets what is done already count."""
+        self.shard.log_together(draft.records, owner)
+        self.shard.start_of_file()
+        draft.publish()
+        return []
+
     def _drop(self, owner: Transaction) -> None:
         del self.pledges[owner]
+        self._undo(owner)
         self._given_up.append(owner)
         self._note("give up", owner)
 
@@ -313,11 +355,16 @@ def _kept(pledge: Pledge) -> list[Any]:
     for code, *args in pledge.requests:
         context = unpack_context(code >> SLOT_BITS)
         requests.append([BY_ID[context.command_id].name, context.db, code & SLOT_MASK, *args])
-    return [pledge.participants, pledge.keys, pledge.whole, pledge.now_ms, requests]
+    return [pledge.participants, pledge.keys, pledge.whole, pledge.now_ms, requests, pledge.records]
 
 
 def _recalled(
-    participants: list[int], keys: list[Any], whole: bool, now_ms: int, kept: list[list[Any]]
+    participants: list[int],
+    keys: list[Any],
+    whole: bool,
+    now_ms: int,
+    kept: list[list[Any]],
+    records: bytes,
 ) -> Pledge:
     requests = [[pack_context(db, RAW) | COMMANDS[name].code | slot, *args] for name, db, slot, *args in kept]
-    return Pledge(participants, [(db, key) for db, key in keys], whole, now_ms, requests)
+    return Pledge(participants, [(db, key) for db, key in keys], whole, now_ms, requests, records)

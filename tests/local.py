@@ -15,19 +15,20 @@ from typing import Any
 import hiredis
 import msgspec
 
-from proxy.transaction import (
+from proxy.actions import (
     Commit,
-    Counters,
     Forget,
     GiveToken,
     Pause,
+    Pledge,
     Prepare,
     Release,
     Run,
+    Step,
     TakeToken,
     internal,
-    transact,
 )
+from proxy.transaction import Counters, transact
 from shardkv import commands, wire
 from shardkv.command import COMMANDS, Command, Place, number_commands
 from shardkv.errors import CommandError, unknown_command, unknown_subcommand, wrong_arity
@@ -163,10 +164,9 @@ class Local:
         match action:
             case Run(parts):
                 return {
-                    shard: [unpack_raw(reply) for reply in self._run(shard, self._requests(requests))]
-                    for shard, requests in parts.items()
+                    shard: self._run(shard, self._requests(requests)) for shard, requests in parts.items()
                 }
-            case Prepare() | Commit():
+            case Prepare() | Step() | Pledge() | Commit():
                 messages = action.messages(wire.pack_context(self.db, wire.RAW))
                 return {shard: self._answer(shard, message) for shard, message in messages.items()}
             case Release(transaction, shards):
@@ -187,8 +187,7 @@ class Local:
 
     def _answer(self, shard: int, message: list[Any]) -> Any:
         [reply] = self._run(shard, [message])
-        answer = unpack_raw(reply)
-        return [unpack_raw(part) for part in answer] if isinstance(answer, list) else answer
+        return unpack_raw(reply)
 
     def database_of(self, key: bytes) -> Database:
         """The selected database on the shard that owns a key."""

@@ -14,21 +14,21 @@ from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from typing import Any
 
-from proxy.transaction import (
+from proxy.actions import (
     Commit,
-    Counters,
     Forget,
     GiveToken,
     Pause,
+    Pledge,
     Prepare,
     Release,
     Run,
+    Step,
     TakeToken,
     internal,
-    transact,
 )
+from proxy.transaction import Counters, transact
 from shardkv import wire
-from shardkv.errors import CommandError
 from shardkv.plan import Call, coded
 from shardkv.resp.replies import unpack_raw
 from shardkv.shard import Shard
@@ -139,7 +139,7 @@ class Simulation:
 
     def _receive(self, link: Link) -> None:
         reply, then = link.replies.popleft()
-        then(unpack_raw(reply))
+        then(reply)
 
     # -- proxies --------------------------------------------------------------------------------
 
@@ -149,7 +149,9 @@ class Simulation:
         shards = {self.local.slot_table[slot] for slot in slots}
         if len(shards) == 1 and not command.spreads(args):
             code = wire.pack_code(wire.pack_context(0, wire.RAW), command.id, slots[0])
-            self.links[proxy][shards.pop()].requests.append(([code, *args[1:]], done))
+            self.links[proxy][shards.pop()].requests.append(
+                ([code, *args[1:]], lambda reply: done(unpack_raw(reply)))
+            )
             return
         call = Call(command, args, 0, self.local.slot_table, len(self.shards))
         steps = transact(
@@ -176,7 +178,7 @@ class Simulation:
             case Run(parts):
                 asked = {shard: coded(_CONTEXT, requests) for shard, requests in parts.items()}
                 self._ask(proxy, asked, False, go_on)
-            case Prepare() | Commit():
+            case Prepare() | Step() | Pledge() | Commit():
                 messages = action.messages(_CONTEXT)
                 self._ask(proxy, {shard: [message] for shard, message in messages.items()}, True, go_on)
             case Pause():
@@ -216,14 +218,8 @@ class Simulation:
             missing -= 1
             values[shard].append(value)
             if not missing:
-                go_on({shard: _nested(found[0]) if nested else found for shard, found in values.items()})
+                go_on({shard: unpack_raw(found[0]) if nested else found for shard, found in values.items()})
 
         for shard, requests in parts.items():
             for request in requests:
                 self.links[proxy][shard].requests.append((request, partial(take, shard)))
-
-
-def _nested(answer: Any) -> Any:
-    if isinstance(answer, CommandError) or not isinstance(answer, list):
-        return answer
-    return [unpack_raw(reply) for reply in answer]

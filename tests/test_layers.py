@@ -18,7 +18,7 @@ LAYERS = [
     {"structures", "rdb"},
     {"keyspace", "plan"},
     {"scans", "walk"},
-    {"transactions", "watches"},
+    {"drafts", "transactions", "watches"},
     {"shard", "rest"},
     {"commands"},
     {"journal", "figures", "worker"},

@@ -7,6 +7,9 @@ from typing import Any, Final, cast
 
 from hiredis import pack_command
 
+START_OF_FILE: Final = -1
+"""Where the number of the selected database stands: none is selected yet."""
+
 _SHORT: Final = 1024
 _FIRST: Final = [b"$%d\r\n" % length for length in range(_SHORT)]
 _NEXT: Final = [b"\r\n$%d\r\n" % length for length in range(_SHORT)]

@@ -109,6 +109,45 @@ def forget(db: Database, args: list[Any]) -> Any:
     return True
 
 
+# -- changes that can be undone ----------------------------------------------------------------------
+
+
+@command(
+    "STEP transaction whole keys requests",
+    group="transactions",
+    since="0.1.0",
+    flags=_NO_FLAGS,
+    internal=True,
+)
+def step(db: Database, args: list[Any]) -> Any:
+    """Locks keys for a transaction that holds the token, waiting for them, and runs requests at once; what
+    they change is a draft until it is committed.
+
+    Returns [whether the transaction has changed anything here, the list of the requests' encoded replies].
+    """
+    _, transaction, whole, keys, requests = args
+    shard: Shard = db.shard  # type: ignore[assignment]
+    owner = _owner(transaction)
+    args[0] = pack_code(pack_context(db.index, RAW), COMMANDS["step"].id, 0)
+    lock_names = [(index, key) for index, key in keys]
+    transactions = shard.transactions
+    if not transactions.claim(owner, lock_names, whole=whole, exclusive=True, wait=shard.link, args=args):
+        return LATER
+    replies = transactions.run_draft(owner, requests)
+    return [not transactions.drafts[owner].is_empty, replies]
+
+
+@command(
+    "PLEDGE transaction participants", group="transactions", since="0.1.0", flags=_NO_FLAGS, internal=True
+)
+def pledge(db: Database, args: list[Any]) -> Any:
+    """Promises to let the draft of a transaction count if it is committed."""
+    shard: Shard = db.shard  # type: ignore[assignment]
+    shard.transactions.pledge(_owner(args[1]), args[2], [])
+    args[0] = PLEDGED
+    return []
+
+
 # -- a transaction of one shard ----------------------------------------------------------------------
 
 

@@ -1,0 +1,138 @@
+"""A transaction whose steps depend on one another, as a state machine: scripts, and EXEC with commands that
+go from shard to shard.
+
+It holds the cross-shard token, so that it may lock any key of any shard at any time. Each step changes the
+data at once, as a draft (see shardkv.drafts). In the end the shards that have changed anything pledge to let
+their drafts count, and are then told to. If a shard is lost before that, all is undone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any
+
+from proxy.actions import Action, Commit, Forget, GiveToken, Pledge, Prepare, Release, Step, TakeToken
+from proxy.transaction import Counters, answered, locked_keys
+from shardkv.errors import CommandError
+from shardkv.locks import LockKey, Transaction
+from shardkv.plan import Call, Read, coded
+from shardkv.resp.replies import Encoded, unpack_raw
+from shardkv.slots import SLOT_BITS
+from shardkv.wire import RAW, Batch, pack_context, unpack_context
+
+Steps = Generator[Action, Any, Any]
+
+
+class GivenUpError(Exception):
+    """The transaction cannot go on: a shard is lost. Carries the error that the client gets."""
+
+    def __init__(self, error: CommandError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+class Interaction:
+    """An interactive transaction on its way."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        self.transaction = transaction
+        self.locked: set[int] = set()
+        """The shards that know of it."""
+        self.changed: set[int] = set()
+        """Those that have changed anything for it."""
+
+    def lock(self, keys: dict[int, list[LockKey]], whole: bool, call: Call) -> Steps:
+        """Locks keys, or all shards as a whole; False if a key that the call's client watches was
+        touched."""
+        self.locked |= keys.keys()
+        answers = yield Prepare(
+            self.transaction, keys, whole, True, True, {}, watcher=call.watcher, watching=call.watching
+        )
+        _check(answers)
+        return False not in answers.values()
+
+    def perform(self, call: Call, context: int) -> Steps:
+        """Carries out one command; returns the reply's value, or as the context says, of one shard's reply
+        the encoded form."""
+        shards = list(call.positions())
+        keys, whole = locked_keys(call)
+        if call.command.plan is None or (len(shards) == 1 and not call.spreads):
+            shard = shards[0] if shards else 0
+            batch = coded(context, [call.args])
+            replies = yield from self.step({shard: keys.get(shard, [])}, False, {shard: batch})
+            [reply] = replies[shard]
+            is_value = unpack_context(context >> SLOT_BITS).protocol == RAW
+            return unpack_raw(reply) if is_value else Encoded(reply)
+        return (yield from self._follow(call, keys, whole))
+
+    def _follow(self, call: Call, keys: dict[int, list[LockKey]], whole: bool) -> Steps:
+        """Carries out a command by its plan; returns the reply's value."""
+        context = pack_context(call.db, RAW)
+        plan = call.plan()
+        try:
+            hop = next(plan)
+            while True:
+                if isinstance(hop, Read):
+                    for shard, names in hop.keys.items():
+                        keys.setdefault(shard, []).extend((call.db, name) for name in names)
+                parts = {shard: coded(context, requests) for shard, requests in hop.parts.items()}
+                for shard in parts:
+                    keys.setdefault(shard, [])
+                replies = yield from self.step(keys, whole, parts)
+                keys, whole = {}, False
+                hop = plan.send(
+                    {shard: [unpack_raw(reply) for reply in replies[shard]] for shard in hop.parts}
+                )
+        except StopIteration as stop:
+            return stop.value
+        except CommandError as error:
+            return error
+
+    def step(self, keys: dict[int, list[LockKey]], whole: bool, parts: dict[int, Batch]) -> Steps:
+        """Locks keys and has shards run requests; returns their encoded replies."""
+        self.locked |= keys.keys()
+        answers = yield Step(self.transaction, keys, whole, parts)
+        _check(answers)
+        self.changed |= {shard for shard, (has_changed, _) in answers.items() if has_changed}
+        return {shard: replies for shard, (_, replies) in answers.items()}
+
+    def commit(self) -> Steps:
+        """Lets all that was changed count. Raises CommandError if that cannot be done, or it is not known
+        whether it was."""
+        changed = sorted(self.changed)
+        if len(changed) > 1:
+            answered((yield Pledge(self.transaction, changed)))
+        if changed:
+            answered((yield Commit(self.transaction, dict.fromkeys(changed))))
+            self.locked -= self.changed
+        if len(changed) > 1:
+            yield Forget(self.transaction, changed)
+
+
+def interact(
+    conduct: Callable[[Interaction], Steps], number: Callable[[], Transaction], counters: Counters
+) -> Steps:
+    """Carries out an interactive transaction; returns what `conduct`, which makes its steps, returns, or the
+    CommandError that tells why it has failed as a whole."""
+    counters.commands += 1
+    counters.tokens += 1
+    yield TakeToken()
+    interaction = Interaction(number())
+    try:
+        reply = yield from conduct(interaction)
+        yield from interaction.commit()
+    except GivenUpError as given_up:
+        reply = given_up.error
+    except CommandError as error:
+        reply = error
+    if interaction.locked:
+        yield Release(interaction.transaction, sorted(interaction.locked))
+    yield GiveToken()
+    return reply
+
+
+def _check(answers: dict[int, Any]) -> None:
+    """Raises GivenUpError if a shard is lost."""
+    for answer in answers.values():
+        if isinstance(answer, CommandError):
+            raise GivenUpError(answer)
