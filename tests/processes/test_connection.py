@@ -93,7 +93,7 @@ def test_quit_answers_what_came_before_it_and_drops_what_came_after(server: Shar
 def test_what_was_asked_before_a_protocol_error_is_answered_before_it(server: Shardkv) -> None:
     many = b"".join(pack("ECHO", str(number)) for number in range(3000))
     with server.wire() as connection:
-        connection.send_bytes(many + pack("CLIENT", "LIST", "ID", 1) + b"*1\r\n!\r\n")
+        connection.send_bytes(many + pack("CLIENT", "LIST", "ID", 1_000_000) + b"*1\r\n!\r\n")
         replies = connection.ends()
     assert replies.endswith(b"$0\r\n\r\n-ERR Protocol error: expected '$', got '!'\r\n")
     assert replies.startswith(b"$1\r\n0\r\n$1\r\n1\r\n")
