@@ -342,6 +342,7 @@ def test_a_client_that_does_not_read_is_closed(limit: str) -> None:
         other.ask("SET", "large", b"x" * 1_000_000)
         with server.wire() as slow:
             slow.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            assert slow.ask("PING") == b"+PONG\r\n"
             for _ in range(20):
                 slow.send("GET", "large")
             eventually(lambda: len(listed(other)) == 1)
