@@ -18,7 +18,7 @@ import shardkv.commands  # noqa: F401 - and those that shards run
 from proxy import identity
 from proxy.listeners import open_listeners
 from proxy.supervisor import Supervisor, data_folder
-from shardkv import REDIS_VERSION, __version__, logs
+from shardkv import REDIS_VERSION, __version__, logs, slots
 from shardkv.command import number_commands
 from shardkv.config_file import ConfigError, changed_by_file, load
 from shardkv.errors import CommandError
@@ -70,7 +70,8 @@ def serve(path: Path | None, overrides: list[str]) -> int:
     lock_fd = lock(folder)
     asked = identity.asked = replace(config)
     identity.config_file = path.resolve() if path else None
-    config.workers, slot_table = open_slot_map(folder, config.workers)
+    config.workers, slot_table = open_slot_map(folder, config.workers, config.colocate)
+    slots.colocate(config.colocate)
     config.proxies = config.proxies or default_proxies(os.cpu_count() or 1)
     supervisor = Supervisor(config, open_listeners(config), slot_table, lock_fd)
     with pid_file(config.pidfile):

@@ -28,7 +28,7 @@ from shardkv.plan import Call
 from shardkv.resp.replies import unpack_raw
 from shardkv.resp.requests import is_http
 from shardkv.settings import Config
-from shardkv.slots import SLOTS, slot_of
+from shardkv.slots import SLOTS, colocated_starts, slot_of
 from shardkv.wire import RAW, pack_context
 
 logger = logging.getLogger("proxy.server")
@@ -52,6 +52,7 @@ class Proxy:
         self.config = config
         self.loop = loop
         self.slot_table = slot_table
+        self.colocated_starts = colocated_starts()
         self.commands = lookup_table()
         self._fast = fast_table(self.commands)
         self.fast = self._fast

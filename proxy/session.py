@@ -25,7 +25,7 @@ from shardkv.command import Command, Place
 from shardkv.errors import CommandError, ProtocolError
 from shardkv.resp.replies import encode_error, resp2, resp3
 from shardkv.resp.requests import RequestReader
-from shardkv.slots import SLOT_MASK, hashtag
+from shardkv.slots import PATTERN_START_BYTES, SLOT_MASK, hashed_part
 from shardkv.wire import pack_context
 
 if TYPE_CHECKING:
@@ -209,6 +209,7 @@ class Session(asyncio.Protocol):
         # What is the same for every request is looked up once, and again after a request that may change it.
         fast = proxy.fast if self.plain else _NOTHING
         context = self.context
+        starts = proxy.colocated_starts
         command = None
         for index, args in enumerate(requests):
             known = fast.get(args[0])
@@ -228,8 +229,8 @@ class Session(asyncio.Protocol):
             code, least, most, command = known
             if least <= len(args) <= most:
                 key = args[1]
-                if _OPEN_BRACE in key:
-                    key = hashtag(key)
+                if _OPEN_BRACE in key or (starts and key[:PATTERN_START_BYTES] in starts):
+                    key = hashed_part(key)
                 slot = xxh3_64_intdigest(key) & SLOT_MASK
                 args[0] = context | code | slot
                 backend = backends[slot]

@@ -13,6 +13,7 @@ from typing import Generic, NamedTuple, TypeVar
 from shardkv import errors, limits
 from shardkv.numbers import INT64_MAX, canonical_integer
 from shardkv.quoting import quote
+from shardkv.slots import PATTERN_START_BYTES
 
 INT_MAX = 2**31 - 1
 UNSIGNED_MAX = 2**32 - 1
@@ -221,6 +222,25 @@ class Addresses(SeveralWords[tuple[str, ...]]):
     def read(self, words: Sequence[str], current: tuple[str, ...]) -> tuple[str, ...]:
         if len(words) > limits.MAX_BIND_ADDRESSES:
             raise ValueError(errors.TOO_MANY_ADDRESSES)
+        return tuple(words)
+
+    def format(self, value: tuple[str, ...]) -> str:
+        return " ".join(value)
+
+    def lines(self, value: tuple[str, ...]) -> list[str]:
+        return [" ".join(map(quote, value)) or '""']
+
+
+class KeyPatterns(SeveralWords[tuple[str, ...]]):
+    """Beginnings of keys, in which `*` stands for any text up to what follows it."""
+
+    meaning = 'patterns, or ""'
+
+    def read(self, words: Sequence[str], current: tuple[str, ...]) -> tuple[str, ...]:
+        for word in words:
+            head = word.partition("*")[0]
+            if len(head) < PATTERN_START_BYTES or word.endswith("*") or "**" in word or "{" in word:
+                raise ValueError(errors.WRONG_KEY_PATTERN)
         return tuple(words)
 
     def format(self, value: tuple[str, ...]) -> str:

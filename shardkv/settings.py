@@ -25,6 +25,7 @@ from shardkv.setting_kinds import (
     ClientBufferLimits,
     Folder,
     Integer,
+    KeyPatterns,
     Memory,
     Octal,
     Setting,
@@ -153,6 +154,17 @@ class Config:
         16,
         Integer(1),
         """Databases that SELECT can choose from, numbered from 0.""",
+        mutable=False,
+    )
+    colocate: tuple[str, ...] = setting(
+        KEYSPACE,
+        ("arq:", "bq:*:", "bull:*:", "dramatiq:", "huey.", "rq:", "saq:"),
+        KeyPatterns(),
+        """Keys that begin with the same text, as far as one of these patterns matches it, are kept on one
+        shard: bull:*: keeps together all keys of one queue of BullMQ, rq: all keys of RQ. In a pattern *
+        stands for any text, up to what follows it. Commands over keys of one shard are faster; they work
+        as well over all shards. A {tag} in a key has precedence. The default is for the common job queues.
+        What the data folder was first used with stays: a change is refused while there is data.""",
         mutable=False,
     )
     lfu_log_factor: int = setting(

@@ -1,16 +1,20 @@
-"""The slot map file: which shard owns which slot. It is the one truth about that.
+"""The slot map file: which shard owns which slot, and what of a key makes its slot. It is the one truth about
+that.
 
 The file stands in the data folder, as JSON: {"version": 1, "shards": 2, "runs": [[0, 8191, 0], [8192, 16383,
-1]]}, each run a first slot, a last slot and their shard. It is only ever replaced as a whole.
+1]], "colocate": ["rq:"]}, each run a first slot, a last slot and their shard. It is only ever replaced as a
+whole.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
+from shardkv.aof.batch import MAX_HEADER_BYTES
 from shardkv.slots import SLOTS, even_slot_table
 
 FILE_NAME = "slots.json"
@@ -26,6 +30,7 @@ class SlotMap(msgspec.Struct):
     version: int
     shards: int
     runs: list[tuple[int, int, int]]
+    colocate: list[str] = []
 
     def table(self) -> list[int]:
         """Entry `slot` is the shard that owns it."""
@@ -39,7 +44,7 @@ class SlotMap(msgspec.Struct):
         return table
 
 
-def from_table(table: list[int], shards: int) -> SlotMap:
+def from_table(table: list[int], shards: int, colocate: Sequence[str] = ()) -> SlotMap:
     """The slot map that says the same as a table."""
     runs: list[tuple[int, int, int]] = []
     for slot, shard in enumerate(table):
@@ -47,21 +52,22 @@ def from_table(table: list[int], shards: int) -> SlotMap:
             runs[-1] = (runs[-1][0], slot, shard)
         else:
             runs.append((slot, slot, shard))
-    return SlotMap(version=1, shards=shards, runs=runs)
+    return SlotMap(version=1, shards=shards, runs=runs, colocate=list(colocate))
 
 
-def open_slot_map(folder: Path, workers: int) -> tuple[int, list[int]]:
+def open_slot_map(folder: Path, workers: int, colocate: Sequence[str]) -> tuple[int, list[int]]:
     """The number of shards and the slot table of a data folder; a new folder gets an even one.
 
-    workers   the number asked for; 0 takes what the folder has, or one per core for a new one. Raises
-    SlotMapError
-              if the folder's data is laid out for another number.
+    workers    the number asked for; 0 takes what the folder has, or one per core for a new one
+    colocate   the patterns asked for
+
+    Raises SlotMapError if the folder's data is laid out in another way.
     """
     path = folder / FILE_NAME
     if not path.exists():
         shards = workers or os.cpu_count() or 1
         table = even_slot_table(shards)
-        save_slot_map(folder, from_table(table, shards))
+        save_slot_map(folder, from_table(table, shards, colocate))
         return shards, table
     try:
         found = msgspec.json.decode(path.read_bytes(), type=SlotMap)
@@ -73,7 +79,23 @@ def open_slot_map(folder: Path, workers: int) -> tuple[int, list[int]]:
             f"the data in {folder} is laid out for {found.shards} workers; "
             f"start with `workers {found.shards}` or `workers 0`"
         )
+    if found.colocate != list(colocate):
+        if _holds_data(folder):
+            raise SlotMapError(
+                f"the data in {folder} is laid out with `colocate {_line(found.colocate)}`, not with "
+                f"`colocate {_line(colocate)}`; start with the former"
+            )
+        save_slot_map(folder, from_table(table, found.shards, colocate))
     return found.shards, table
+
+
+def _line(patterns: Sequence[str]) -> str:
+    return " ".join(patterns) or '""'
+
+
+def _holds_data(folder: Path) -> bool:
+    """Whether any shard has ever logged anything here: its files are longer than when they were made."""
+    return any(path.stat().st_size > MAX_HEADER_BYTES for path in folder.glob("shard-*/*.aof"))
 
 
 def save_slot_map(folder: Path, slot_map: SlotMap) -> None:

@@ -1,0 +1,79 @@
+"""What of a key makes its slot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shardkv import slots
+from shardkv.setting_kinds import KeyPatterns
+from shardkv.slotmap import SlotMapError, open_slot_map
+from shardkv.slots import SLOTS, hashed_part, slot_of
+from tests.processes.server import shardkv
+
+
+@pytest.fixture
+def patterns() -> Iterator[None]:
+    slots.colocate(["bull:*:", "rq:", "a.b*c"])
+    yield
+    slots.colocate(())
+
+
+@pytest.mark.parametrize(
+    ("key", "part"),
+    [
+        (b"plain", b"plain"),
+        (b"{tag}rest", b"tag"),
+        (b"before{tag}rest{other}", b"tag"),
+        (b"{}rest", b"{}rest"),
+        (b"open{tag", b"open{tag"),
+        (b"rq:job:1", b"rq:"),
+        (b"rq", b"rq"),
+        (b"bull:mail:wait", b"bull:mail:"),
+        (b"bull:mail:17:lock", b"bull:mail:"),
+        (b"bull:mail", b"bull:mail"),
+        (b"bull::x", b"bull::x"),
+        (b"bull:a\nb:x", b"bull:a\nb:"),
+        (b"bull:{mail}:wait", b"mail"),
+        (b"bull:{}:wait", b"bull:{}:"),
+        (b"a.bxxcxxc", b"a.bxxc"),
+        (b"axbxxc", b"axbxxc"),
+        (b"", b""),
+    ],
+)
+def test_what_is_hashed(patterns: None, key: bytes, part: bytes) -> None:
+    assert hashed_part(key) == part
+    assert 0 <= slot_of(key) < SLOTS
+    assert slot_of(key) == slot_of(part)
+
+
+@pytest.mark.parametrize("words", [["b*:"], ["bull:*"], ["bull:**:"], ["bu{ll:"], ["x"]])
+def test_patterns_that_are_none(words: list[str]) -> None:
+    with pytest.raises(ValueError, match="a pattern is"):
+        KeyPatterns().parse(words, ())
+
+
+def test_the_folder_keeps_its_patterns(tmp_path: Path) -> None:
+    open_slot_map(tmp_path, 2, ["rq:"])
+    open_slot_map(tmp_path, 2, ["rq:", "bull:*:"])
+    shard = tmp_path / "shard-0"
+    shard.mkdir()
+    (shard / "appendonly.aof.1.incr.aof").write_bytes(b"x" * 1000)
+    open_slot_map(tmp_path, 2, ["rq:", "bull:*:"])
+    with pytest.raises(
+        SlotMapError, match=r"laid out with `colocate rq: bull:\*:`, not with `colocate \"\"`"
+    ):
+        open_slot_map(tmp_path, 2, [])
+
+
+def test_keys_of_a_queue_are_on_one_shard_and_stay_there(tmp_path: Path) -> None:
+    keys = [f"bull:mail:{number}" for number in range(50)]
+    for _ in range(2):
+        with shardkv(tmp_path, workers=4) as server, server.wire() as connection:
+            for key in keys:
+                connection.ask("SETNX", key, "value")
+            assert connection.ask("EXISTS", *keys) == b":50\r\n"
+            figures = [server.info()[f"shard{number}"] for number in range(4)]
+            assert sorted("keys=50" in line for line in figures) == [False, False, False, True], figures
