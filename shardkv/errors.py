@@ -399,7 +399,7 @@ NOT_PARSED_AS_INTEGER = "argument couldn't be parsed into an integer"
 NOT_PARSED_AS_OCTAL = "argument couldn't be parsed as an octal number"
 NOT_A_MEMORY_VALUE = "argument must be a memory value"
 WRONG_KEY_PATTERN = (
-    "a pattern is a beginning of keys, with two characters at least before the first *, with text after every "
+    "a pattern is a beginning of keys, two characters at least before the first *, with text after every "
     "*, and without {"
 )
 TOO_MANY_ADDRESSES = "Too many bind addresses specified."
