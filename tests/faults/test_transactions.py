@@ -21,7 +21,8 @@ class Teller(threading.Thread):
     """A client that moves money between accounts, passes a token on, and counts what it has done, in
     transactions whose keys lie on all shards.
 
-    Every transfer adds one to a counter, so that one that was carried out twice would show.
+    Every transfer adds one to a counter, so that one that was carried out twice would show. The token is
+    passed on by itself or, where its new place depends on what a shard has found, within a transaction.
     """
 
     def __init__(self, port: int, name: str, counted: int) -> None:
@@ -62,7 +63,16 @@ class Teller(threading.Thread):
         """Renames a key, of which there is only one, to some other name."""
         names = [f"token:{self.name}:{number}" for number in range(4)]
         for name in names:
-            connection.ask("RENAME", name, self.random.choice(names))
+            rename = ("RENAME", name, self.random.choice(names))
+            if self.random.random() < 0.5:
+                connection.ask(*rename)
+                continue
+            connection.send("MULTI")
+            connection.send(*rename)
+            connection.send("INCR", f"renamed:{self.name}")
+            connection.send("EXEC")
+            for _ in range(4):
+                connection.receive()
 
 
 def check(server: Shardkv, tellers: list[Teller]) -> None:
