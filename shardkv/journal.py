@@ -3,6 +3,7 @@ fails."""
 
 from __future__ import annotations
 
+import enum
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,14 @@ if TYPE_CHECKING:
     from shardkv.worker import Worker
 
 logger = logging.getLogger("shardkv.journal")
+
+
+class Safe(enum.Enum):
+    """What of a turn is on disk."""
+
+    EVERYTHING = enum.auto()
+    ALL_BUT_PLEDGES = enum.auto()
+    NOTHING = enum.auto()
 
 
 class Journal:
@@ -107,19 +116,25 @@ class Journal:
         """Whether an fsync has failed: then what is on disk is unknown until it is read again."""
         return self.log is not None and self.log.fsync_error is not None
 
-    def commit(self) -> bool:
-        """Writes what the turn has logged; False if that failed. Then writes are refused until it works
-        again."""
+    def commit(self) -> Safe:
+        """Writes what the turn has logged; says what of it is as safe as the settings want it. Unless that is
+        everything, writes are refused until it works again."""
         log, side = self.log, self.side
         if log is None or side is None:
-            return True
-        if (not side.is_urgent or self._write_side_log(log, side)) and log.commit():
-            if self.shard.refusal is not None:
-                self.shard.refuse_writes(None)
-            return True
-        if log.fsync_error is None:
-            self.shard.refuse_writes(errors.log_failed(side.error or log.error))
-        return False
+            return Safe.EVERYTHING
+        # The side log comes second: what it says to be carried out has to stand in the log.
+        if not log.commit():
+            if log.fsync_error is None:
+                self.shard.refuse_writes(errors.log_failed(log.error))
+            return Safe.NOTHING
+        if side.is_urgent and not self._write_side_log(log, side):
+            if log.fsync_error is not None:
+                return Safe.NOTHING
+            self.shard.refuse_writes(errors.log_failed(side.error))
+            return Safe.ALL_BUT_PLEDGES
+        if self.shard.refusal is not None:
+            self.shard.refuse_writes(None)
+        return Safe.EVERYTHING
 
     def _write_side_log(self, log: AppendLog, side: SideLog) -> bool:
         """Makes pledges as durable as the log; False if that failed."""
@@ -137,8 +152,7 @@ class Journal:
         """Makes everything durable; False if that failed."""
         if self.log is None or self.side is None:
             return True
-        safe = self.side.close()
-        return self.log.close() and safe
+        return self.log.close() and self.side.close()
 
     # -- rewriting ------------------------------------------------------------------------------
 

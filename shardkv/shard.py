@@ -308,12 +308,14 @@ class Shard:
         # What codes stand for is looked up anew, so that the refusal costs nothing while there is none.
         self._bounds.clear()
 
-    def refuse_logged(self, batch: Batch, replies: list[Reply]) -> None:
-        """Puts the refusal in the place of the replies of those requests of a batch that were to be
-        logged."""
+    def refuse_logged(self, batch: Batch, replies: list[Reply], *, only_pledges: bool = False) -> None:
+        """Puts the refusal in the place of the replies of those requests of a batch that were to be logged,
+        or of those that have pledged something."""
         assert self.refusal is not None
         for number, args in enumerate(batch):
             # A logged request has its name in the first place.
+            if only_pledges and args[0] != PLEDGED:
+                continue
             if isinstance(args[0], bytes) and replies[number] is not None:
                 between_processes = args[0] in (COMMITTED, PLEDGED)
                 refuse = raw if between_processes else resp2

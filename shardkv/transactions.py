@@ -136,11 +136,11 @@ class Transactions:
 
     def forget_proxy(self, proxy: int) -> list[Transaction]:
         """A proxy is gone: its waiting requests are dropped and its transactions given up, but for those
-        with a pledge, which are in doubt now and returned."""
+        with a pledge, kept or not. Returns these: their outcome has to be known everywhere."""
         for parked in [parked for parked in self._parked if parked.link.proxy == proxy]:
             self._parked.remove(parked)
             self.locks.leave(parked.keys, whole=parked.whole)
-        in_doubt = [owner for owner in self.pledges if owner[0] == proxy]
+        in_doubt = [owner for owner in self.open if owner[0] == proxy]
         for owner in self.locks.held_by(proxy):
             if owner not in self.pledges:
                 self._undo(owner)

@@ -16,7 +16,7 @@ from typing import Any
 
 from shardkv import clock, control, errors, figures, limits, logs
 from shardkv.errors import CommandError
-from shardkv.journal import Journal
+from shardkv.journal import Journal, Safe
 from shardkv.locks import Transaction
 from shardkv.rest import Rest
 from shardkv.settings import Config
@@ -138,8 +138,9 @@ class Worker:
             else:
                 self._receive_control()
         # The log of what was done is written before any reply of it leaves.
-        if not self.journal.commit():
-            self._refuse_writes_of_turn()
+        safe = self.journal.commit()
+        if safe is not Safe.EVERYTHING:
+            self._refuse_what_is_not(safe)
         for link in list(self.links.values()):
             if link.turn or link.late:
                 self._send(link)
@@ -182,8 +183,8 @@ class Worker:
         error = CommandError(errors.LOADING)
         return [ENCODERS[unpack_context(args[0] >> SLOT_BITS).protocol](error) for args in batch]
 
-    def _refuse_writes_of_turn(self) -> None:
-        """The log could not be written: who wrote in this turn must not believe it was."""
+    def _refuse_what_is_not(self, safe: Safe) -> None:
+        """The log, or the side log, could not be written: who wrote in this turn must not believe it was."""
         if self.journal.broken:
             # After a failed fsync nobody knows what is on disk. The shard is loaded anew, from there.
             self.stopping = True
@@ -194,7 +195,7 @@ class Worker:
             return
         for link in self.links.values():
             for batch, replies in link.turn:
-                self.shard.refuse_logged(batch, replies)
+                self.shard.refuse_logged(batch, replies, only_pledges=safe is Safe.ALL_BUT_PLEDGES)
             link.late = [self.shard.refuse_late(late) for late in link.late]
 
     # -- links ----------------------------------------------------------------------------------
@@ -329,7 +330,7 @@ def _settle(worker: Worker, body: Any) -> Any:
     that is as durable as any change is."""
     for (proxy, number), commit in body:
         worker.shard.transactions.settle((proxy, number), commit=commit)
-    return worker.journal.commit()
+    return worker.journal.commit() is Safe.EVERYTHING
 
 
 @topic(control.FORGET)
