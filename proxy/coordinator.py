@@ -66,7 +66,7 @@ class Coordinator:
             self.proxy.tell(shard, internal(context, "forget", transactions))
 
     def number(self) -> Transaction:
-        """A name for a transaction that no other has."""
+        """A name for a transaction, or for a request that may wait, that no other has."""
         return self.proxy.index, next(self._numbers)
 
     def start(self, session: Session, call: Call, block: Block, index: int) -> None:

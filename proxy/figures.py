@@ -26,6 +26,8 @@ class ProxyFigures(msgspec.Struct):
 
     clients: int
     held_clients: int
+    timed_clients: int
+    """Of those, the ones that wait for a limited time."""
     largest_query_bytes: int
     largest_output_bytes: int
     buffers_bytes: int
@@ -109,6 +111,9 @@ def _of_proxy(proxy: Proxy, body: Any) -> ProxyFigures:
     return ProxyFigures(
         clients=len(proxy.sessions),
         held_clients=sum(session.held for session in proxy.sessions.values()),
+        timed_clients=sum(
+            session.waiting is not None and session.waiting.timed for session in proxy.sessions.values()
+        ),
         largest_query_bytes=max((query for query, _, _ in held), default=0),
         largest_output_bytes=max((output for _, _, output in held), default=0),
         buffers_bytes=sum(map(sum, held)),

@@ -121,7 +121,9 @@ def clients(proxy: Proxy, figures: Figures) -> Fields:
         ),
         "blocked_clients": sum(one.held_clients for one in figures.proxies),
         "tracking_clients": 0,
-        "clients_in_timeout_table": 0,
+        "clients_in_timeout_table": sum(one.timed_clients for one in figures.proxies),
+        "total_blocking_keys": sum(one.blocking_keys for one in figures.workers),
+        "total_blocking_keys_on_nokey": sum(one.blocking_keys_on_loss for one in figures.workers),
         "paused_actions": "none" if not pause.active else "write" if pause.writes_only else "all",
         "paused_timeout_milliseconds": pause.remaining_ms,
     }
@@ -414,6 +416,7 @@ def shards(proxy: Proxy, figures: Figures) -> Fields:
             line["expires"] = sum(database.expires for database in worker.databases)
             line["hits"] = worker.hits
             line["misses"] = worker.misses
+            line["waiting"] = worker.waiting_requests
             if worker.log is not None:
                 line["aof_size"] = worker.log.current_size
                 line["aof_base_size"] = worker.log.base_size

@@ -13,6 +13,7 @@ from typing import Any
 import uvloop
 
 from proxy.backend import NOBODY, Backend, Block, ValueBlock, new_block
+from proxy.blocking import Blocking
 from proxy.census import Census
 from proxy.coordinator import Coordinator
 from proxy.counters import Counters, Rates
@@ -71,6 +72,7 @@ class Proxy:
         self.slot_backends = [self.backends[slot_table[slot]] for slot in range(SLOTS)]
         self.supervision = Supervision(self, channel)
         self.coordinator = Coordinator(self)
+        self.blocking = Blocking(self)
         self._servers: list[asyncio.AbstractServer] = []
         self._draining_until_s: float | None = None
         self._next_sweep_s = 0.0
@@ -160,7 +162,7 @@ class Proxy:
         for server in self._servers:
             server.close()
         for session in list(self.sessions.values()):
-            session.finish()
+            session.end()
         if not self.sessions:
             self.loop.stop()
 
@@ -241,6 +243,8 @@ class Proxy:
         shards = {self.slot_table[slot] for slot in slots}
         if any(self.backends[shard].congested for shard in shards):
             return False
+        if command.waits is not None and self.blocking.start(session, command, args, slots, block, index):
+            return True
         if len(self.backends) == 1 or (len(shards) == 1 and not command.spreads(args)):
             slot = slots[0] if slots else 0
             self.send(

@@ -29,6 +29,7 @@ from shardkv.slots import PATTERN_START_BYTES, SLOT_MASK, hashed_part
 from shardkv.wire import pack_context
 
 if TYPE_CHECKING:
+    from proxy.blocking import Waiting
     from proxy.server import Proxy
 
 logger = logging.getLogger("proxy.session")
@@ -63,6 +64,10 @@ class Session(asyncio.Protocol):
         self.muted = False
         """Whether the request that is carried out now, if a proxy answers it, gets no reply."""
         self.suspended = False
+        self.waiting: Waiting | None = None
+        """What the client waits for, if that may take long."""
+        self.may_wait = True
+        """Whether a command may wait at all; if not, it is answered as if its time were over."""
         self.stalled = False
         """Whether the next request waits until its shard takes requests again, or a pause ends."""
         self.closing = False
@@ -96,13 +101,23 @@ class Session(asyncio.Protocol):
         self._blocks.clear()
         self.unwatch()
         self.proxy.dismiss(self)
+        if self.waiting is not None:
+            self.waiting.leave()
         if self._turn is not None:
             self._look_at_turn()
 
     def eof_received(self) -> bool:
         """The client will send no more; what it asked is still answered, then the connection closes."""
-        self.finish()
+        self.end()
         return True
+
+    def end(self) -> None:
+        """As `finish`, but a client that waits for what may never come is let go."""
+        if self.waiting is None:
+            self.finish()
+        else:
+            self.closing = True
+            self.transport.close()
 
     def pause_writing(self) -> None:
         self._write_paused = True
@@ -160,9 +175,18 @@ class Session(asyncio.Protocol):
             self.data_received(b"")
         elif reader.error is not None:
             self.refuse(reader.error.text)
-        elif self._backlog and not self._reading_paused:
+        elif self._backlog and not self._reading_paused and not self._listens():
             self._reading_paused = True
             self.transport.pause_reading()
+
+    def _listens(self) -> bool:
+        """Whether it is read from although nothing is dispatched: else nobody would notice that a client that
+        waits is gone."""
+        return (
+            self.waiting is not None
+            and len(self._backlog) < limits.WAITING_BACKLOG_REQUESTS
+            and self.waiting_bytes[1] < limits.WAITING_BACKLOG_BYTES
+        )
 
     def _held_up(self) -> bool:
         """Whether nothing more may be dispatched now."""
@@ -178,8 +202,8 @@ class Session(asyncio.Protocol):
             count = min(len(backlog), self._window - self._outstanding)
             self._dispatch([backlog.popleft() for _ in range(count)])
         self._going_on = False
-        if not backlog and not self._held_up():
-            if self.reader.deferred:
+        if self._listens() or (not backlog and not self._held_up()):
+            if self.reader.deferred and not self._held_up():
                 self.data_received(b"")
             if self._reading_paused and not self.transport.is_closing():
                 self._reading_paused = False
@@ -354,6 +378,7 @@ class Session(asyncio.Protocol):
             self.proxy.counters.of(command).ns += clock.perf_counter_ns() - begun_ns
             self.resume(block, index, b"" if self.muted else self.encode(value))
 
+        block, index = self.set_apart(block, index)
         self.suspended = True
         self.proxy.start_task(carry_out())
 
@@ -369,6 +394,16 @@ class Session(asyncio.Protocol):
         if value.__class__ is CommandError:
             self.proxy.counters.fail(command, value)
         return value
+
+    def set_apart(self, block: Block, index: int) -> tuple[Block, int]:
+        """Gives the request that is dispatched now, which suspends the session, a block of its own, so that
+        the replies before it need not wait for its reply. Returns its new place."""
+        if not index or block.owner is not self:
+            return block, index
+        del block[index:]
+        apart = new_block(self, 1)
+        self._blocks.append(apart)
+        return apart, 0
 
     async def _turn_of(self, block: Block, index: int) -> None:
         """Waits until all requests before the one at this place have their replies."""
@@ -472,8 +507,8 @@ class Session(asyncio.Protocol):
 
     @property
     def held(self) -> bool:
-        """Whether a pause keeps it waiting."""
-        return self.stalled and self.proxy.pause.active
+        """Whether a command or a pause keeps it waiting."""
+        return self.waiting is not None or (self.stalled and self.proxy.pause.active)
 
     @property
     def waiting_bytes(self) -> tuple[int, int, int]:

@@ -6,7 +6,8 @@ import asyncio
 import itertools
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from shardkv import control
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("proxy.supervision")
 
 Topic = Callable[["Proxy", Any], Any]
-"""Answers a question about the proxy; takes the question's body, returns the answer's."""
+"""Answers a question about the proxy; takes the question's body, returns the answer's, or a coroutine that
+does."""
 
 TOPICS: dict[str, Topic] = {}
 """What the proxies can be asked."""
@@ -84,7 +86,11 @@ class Supervision:
                     if future is not None and not future.done():
                         future.set_result(answers)
                 case control.Question(number, name, body):
-                    self._send(control.Answer(number, self._answer(name, body)))
+                    answer = self._answer(name, body)
+                    if answer.__class__ is CoroutineType:
+                        self.proxy.start_task(self._answer_later(number, answer))
+                    else:
+                        self._send(control.Answer(number, answer))
                 case control.Stop():
                     self.proxy.drain()
         if self.channel.closed:
@@ -99,6 +105,9 @@ class Supervision:
         except Exception:
             logger.exception("question %s failed", name)
             return None
+
+    async def _answer_later(self, number: int, answer: Coroutine[Any, Any, Any]) -> None:
+        self._send(control.Answer(number, await answer))
 
     # -- the cross-shard token ------------------------------------------------------------------
 

@@ -103,7 +103,7 @@ def _look(call: Call) -> Generator[Action, Any, Any]:
     try:
         hop = next(plan)
         while True:
-            hop = plan.send(_values(call, (yield Run(hop.parts))))
+            hop = plan.send(values_of(call, (yield Run(hop.parts))))
     except StopIteration as stop:
         return stop.value
     except CommandError as error:
@@ -143,7 +143,7 @@ def _attempt(
             if isinstance(hop, Write):
                 values = yield from _commit(transaction, hop.parts, locked, pledged=bool(pledge))
                 locked = []
-            hop = plan.send(_values(call, {shard: values[shard] for shard in hop.parts}))
+            hop = plan.send(values_of(call, {shard: values[shard] for shard in hop.parts}))
     except StopIteration as stop:
         reply = stop.value
     except CommandError as error:
@@ -196,7 +196,7 @@ def answered(values: dict[int, Any]) -> dict[int, list[Any]]:
     return values
 
 
-def _values(call: Call, replies: dict[int, Any]) -> Values:
+def values_of(call: Call, replies: dict[int, Any]) -> Values:
     """The values of shards' replies. Raises the error that a lost shard's stand for."""
     values = {
         shard: [call.value_of(reply) for reply in encoded] for shard, encoded in answered(replies).items()

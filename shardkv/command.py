@@ -135,7 +135,9 @@ class Key:
         start = self.search_from
         places = range(start, len(args)) if start > 0 else range(len(args) + start, 0, -1)
         for place in places:
-            if args[place].upper() == keyword:
+            word = args[place]
+            # On the way to a shard, a number may stand in the place of a timeout.
+            if isinstance(word, bytes) and word.upper() == keyword:
                 return place + 1
         return None
 
@@ -199,6 +201,8 @@ class Command:
     spreads: Callable[[Sequence[Any]], bool] = does_not_spread
     """Whether a request touches keys beyond those that its words name, on any shard. Its plan finds them and
     locks them (see `plan.Read`)."""
+    waits: Any = None
+    """How a request waits for data (see shardkv.blocking); None if none ever does."""
     internal: bool = False
     tips: tuple[str, ...] = ()
     history: tuple[tuple[str, str], ...] = ()
@@ -351,6 +355,7 @@ def command(
     plan: Any = None,
     locks: Callable[[int, Any], LockNames] | None = None,
     spreads: Callable[[Sequence[Any]], bool] = does_not_spread,
+    waits: Any = None,
     internal: bool = False,
     tips: tuple[str, ...] = (),
     history: tuple[tuple[str, str], ...] = (),
@@ -397,6 +402,7 @@ def command(
             plan=plan,
             locks=locks,
             spreads=spreads,
+            waits=waits,
             internal=internal,
             tips=tips,
             history=history,

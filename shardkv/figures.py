@@ -56,6 +56,11 @@ class WorkerFigures(msgspec.Struct):
     changes: int
     """Changes since the start that a snapshot would have to contain."""
     lazyfree_pending: int
+    waiting_requests: int
+    """Requests that wait for data."""
+    blocking_keys: int
+    """Keys that clients wait for, and below those whose loss would end the waiting as well."""
+    blocking_keys_on_loss: int
     commands: dict[str, tuple[int, int, int]]
     """Of each command that clients call: calls, running time in ns, calls that failed."""
     parts_ns: dict[str, int]
@@ -80,6 +85,9 @@ def figures(worker: Worker) -> WorkerFigures:
         expired_keys=shard.expired_keys,
         changes=shard.changes_since_save,
         lazyfree_pending=len(shard.graveyard),
+        waiting_requests=len(shard.serving.waiters),
+        blocking_keys=shard.serving.waiters.keys,
+        blocking_keys_on_loss=len(shard.serving.waiters.on_loss),
         commands={name: (stats.calls, stats.ns, stats.failed) for name, stats in shard.stats.items()},
         parts_ns={name: stats.ns for name, stats in shard.part_stats.items()},
         errors=shard.totals.errors,

@@ -14,10 +14,12 @@ from shardkv.aof.load import load
 from shardkv.aof.log import AppendLog, Policy
 from shardkv.aof.rewrite import Rewrite, Stage
 from shardkv.aof.side_log import SideLog
+from shardkv.resp.replies import raw
 from shardkv.shard import TRANSACTION
 from shardkv.walk import Walk
 
 if TYPE_CHECKING:
+    from shardkv.transactions import Link
     from shardkv.worker import Worker
 
 logger = logging.getLogger("shardkv.journal")
@@ -45,7 +47,10 @@ class Journal:
         self._rewrite: Rewrite | None = None
         self._walk: Walk | None = None
         self._asked = False
+        self._until_durable: list[tuple[int, Link, int]] = []
+        """How far the log has to be on disk for requests that wait for it, with their tickets."""
         self.shard.on_flush = self._restart_rewrite
+        self.shard.is_durable = self._is_durable
 
     @property
     def _policy(self) -> Policy:
@@ -132,9 +137,29 @@ class Journal:
                 return Safe.NOTHING
             self.shard.refuse_writes(errors.log_failed(side.error))
             return Safe.ALL_BUT_PLEDGES
+        if self.shard.until_durable or self._until_durable:
+            self._tell_durable(log)
         if self.shard.refusal is not None:
             self.shard.refuse_writes(None)
         return Safe.EVERYTHING
+
+    def _is_durable(self) -> bool:
+        log = self.log
+        if log is None or log.policy == "always":
+            return True
+        return log.synced == log.written and not log.pending_bytes
+
+    def _tell_durable(self, log: AppendLog) -> None:
+        """Answers the requests that wait for what is on disk now."""
+        shard = self.shard
+        if not log.pending_bytes:
+            self._until_durable += [(log.written, *waiting) for waiting in shard.until_durable]
+            shard.until_durable = []
+        links = self.worker.links.values()
+        for written, link, ticket in self._until_durable:
+            if written <= log.synced and link in links:
+                shard.answer(link, ticket, raw(True))
+        self._until_durable = [waiting for waiting in self._until_durable if waiting[0] > log.synced]
 
     def _write_side_log(self, log: AppendLog, side: SideLog) -> bool:
         """Makes pledges as durable as the log; False if that failed."""

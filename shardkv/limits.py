@@ -46,6 +46,11 @@ BLOCK_REPLY_BYTES = 1024 * 1024
 """What the replies under way of one session should come to: with large replies fewer requests go out at
 once."""
 
+WAITING_BACKLOG_REQUESTS = 128
+WAITING_BACKLOG_BYTES = 1024 * 1024
+"""Requests that are taken in from a client that waits for data. With more behind, it is not read from, and it
+shows only when its data has come whether it is still there."""
+
 # -- all sessions -----------------------------------------------------------------------------
 
 FILES_BESIDE_CLIENTS = 32 + 2 * MAX_WORKERS

@@ -59,6 +59,14 @@ class Locks:
         exclusive, shared, waiting = self._exclusive, self._shared, self._waiting
         return any(key in exclusive or key in waiting or (writes and shared[key] > 0) for key in keys)
 
+    def is_locked(self, keys: Group[LockKey], *, writes: bool) -> bool:
+        """Whether a transaction is in the way of a request for these keys that came before all waiting
+        requests."""
+        exclusive, shared = self._exclusive, self._shared
+        return any(held.whole and (writes or held.exclusive) for held in self.held.values()) or any(
+            key in exclusive or (writes and shared[key] > 0) for key in keys
+        )
+
     def enter(self, keys: Group[LockKey], *, whole: bool) -> None:
         """A request begins to wait."""
         self._waiting.update(keys)
@@ -73,6 +81,13 @@ class Locks:
                 del self._waiting[key]
 
     # -- transactions ---------------------------------------------------------------------------
+
+    def lock_first(self, owner: Transaction, key: LockKey) -> None:
+        """Locks a key alone, which no other has locked, for a transaction that came before all waiting
+        requests."""
+        held = self.held.setdefault(owner, Held(exclusive=True, whole=False))
+        held.keys.add(key)
+        self._exclusive[key] = owner
 
     def lock(self, owner: Transaction, keys: Group[LockKey], *, whole: bool, exclusive: bool) -> bool:
         """Locks keys, or the whole shard, for a transaction, on top of what it holds; all of them or none.

@@ -16,7 +16,7 @@ processes nor pipes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -215,6 +215,22 @@ def ok_of_keys(call: Call) -> Plan:
     """Each shard gets its own keys and values; the reply is OK. MSET."""
     check((yield _hop(call, call.by_shard())))
     return OK
+
+
+def first_filled(call: Call, keys: Sequence[bytes], count: bytes) -> Plan:
+    """A part of a plan: finds the first key that has any elements, by a command such as LLEN that counts
+    them; None if there is no such key."""
+    parts: Parts = {}
+    for key in keys:
+        parts.setdefault(call.shard_of(key), []).append([count, key])
+    values = yield Read(parts)
+    for key in keys:
+        found = values[call.shard_of(key)].pop(0)
+        if isinstance(found, CommandError):
+            raise found
+        if found:
+            return key
+    return None
 
 
 def everywhere(merge: Callable[[list[Any]], Any]) -> Callable[[Call], Plan]:

@@ -22,8 +22,9 @@ from shardkv.errors import CommandError
 from shardkv.expiry import Deadlines
 from shardkv.keyspace import Database, Observer, Slot
 from shardkv.locks import Transaction
-from shardkv.resp.replies import raw, resp2, resp3
+from shardkv.resp.replies import NULL_ARRAY, raw, resp2, resp3
 from shardkv.scans import Snapshots
+from shardkv.serving import Request, Serving
 from shardkv.slots import SLOT_BITS, SLOT_MASK, slot_of
 from shardkv.transactions import Late, Link, Parked, Transactions
 from shardkv.values import LARGE_COLLECTION, Collection
@@ -81,6 +82,9 @@ class Shard:
         self.transactions = Transactions(self)
         self.locks = self.transactions.locks
         self.watches = Watches(self)
+        self.serving = Serving(self)
+        self.ready = self.serving.waiters.ready
+        """Changed keys that somebody waits for."""
         self.now_ms = self.now_s = 0
         self.tick()
         self.dirty = 0
@@ -101,6 +105,10 @@ class Shard:
         """Logs records as a batch of their own, with keys (see shardkv.aof.batch)."""
         self.on_flush: Callable[[], None] = lambda: None
         """Called before databases are emptied or swapped as a whole."""
+        self.is_durable: Callable[[], bool] = lambda: True
+        """Whether all that has been logged will be on disk when the replies of this turn leave."""
+        self.until_durable: list[tuple[Link, int]] = []
+        """Requests, with their tickets, that wait for that."""
         self._effects: list[tuple[int, list[Any]]] = []
         self.logged_db = START_OF_FILE
         """The database that the log has selected last."""
@@ -137,6 +145,7 @@ class Shard:
         self.on_flush()
         removed = 0
         for index in indexes:
+            self.serving.waiters.look_at_all(index)
             db = self.databases.get(index)
             count = 0 if db is None else len(db)
             if db is not None and count:
@@ -164,6 +173,8 @@ class Shard:
             self.draft.before_swap(one, other)
         one.exchange(other)
         self.snapshots.clear()
+        self.serving.waiters.look_at_all(first)
+        self.serving.waiters.look_at_all(second)
 
     # -- running --------------------------------------------------------------------------------
 
@@ -214,6 +225,8 @@ class Shard:
             if writes and self.dirty:
                 self._log(db, command, args)
             if value is LATER:
+                if self.serving.newcomer is not None:
+                    self._let_wait(code, args)
                 reply(None)
             else:
                 reply(encode(value))
@@ -221,6 +234,9 @@ class Shard:
             timed.calls += calls
             timed.ns += now_ns() - last_ns
         self.link = outer_link
+        if self.ready and outer_link is None and not self.together:
+            # Keys that have expired when somebody looked at them.
+            self.serving.serve()
         return replies
 
     def _bind(self, context: int) -> Bound:
@@ -290,6 +306,8 @@ class Shard:
                 records.append(record(args))
             else:
                 self._append(db.index, args)
+        if self.ready and not self.together:
+            self.serving.serve()
 
     def _append(self, index: int, args: list[Any]) -> None:
         assert self.records is not None
@@ -423,6 +441,78 @@ class Shard:
         for value in slot.values():
             if isinstance(value, Collection) and len(value) > LARGE_COLLECTION:
                 self.graveyard.append(value)
+
+    # -- requests that wait for data --------------------------------------------------------------
+
+    def wait(
+        self, db: Database, number: Any, keys: list[bytes], kind: type[Collection], *, on_loss: bool = False
+    ) -> Any:
+        """For a handler that has found nothing: what it returns. LATER if its request waits; if it must not,
+        what there is to say when its time is over.
+
+        number    what stands in the place of its timeout (see shardkv.blocking).
+        kind      what it waits for, under any of these keys.
+        on_loss   whether it is tried again as well when one of the keys is gone or holds something else.
+        """
+        waits = self.serving.wait(self.link, db, number, keys, kind, on_loss=on_loss)
+        return LATER if waits else NULL_ARRAY
+
+    def _let_wait(self, code: int, args: list[Any]) -> None:
+        """The request that has just been run waits for data."""
+        handler, db, encode, _, command, stats = self._bounds[code >> SLOT_BITS]
+        link, newcomer = self.link, self.serving.newcomer
+        assert link is not None
+        assert newcomer is not None
+        locks = newcomer.places if command.internal else lock_keys(db.index, command, args)[0]
+        slot, ticket = code & SLOT_MASK, link.next_ticket()
+        writes = command.writes or command.internal
+        self.serving.begin(
+            Request(link, ticket, handler, db, slot, args, encode, command, stats, locks, writes)
+        )
+
+    def retry(self, request: Request) -> tuple[bytes | None, bool]:
+        """Runs a request once more that waits for data: the reply, or None if it waits on, and whether
+        anything was logged."""
+        db, command, args = request.db, request.command, request.args
+        args[0] = request.slot
+        try:
+            value = request.handler(db, args)
+        except CommandError as error:
+            value = error
+            self._count_error(request.stats, error)
+        except Exception:
+            logger.exception("%s failed", command.name)
+            value = CommandError(errors.INTERNAL)
+            self._count_error(request.stats, value)
+        changes = command.writes and self.dirty > 0
+        if changes:
+            self._log(db, command, args)
+        return (None if value is LATER else request.encode(value)), changes
+
+    def answer(
+        self, link: Link, ticket: int, reply: bytes, encode: Callable[[Any], bytes] | None = None
+    ) -> None:
+        """Sends the reply of a request that had to wait."""
+        link.late.append(Late(ticket, reply, encode))
+
+    def wait_until_durable(self) -> bool:
+        """Lets the running request wait until what has been logged so far is on disk; False if it must
+        not."""
+        if self.link is None:
+            return False
+        self.until_durable.append((self.link, self.link.next_ticket()))
+        return True
+
+    def withdraw(self, identity: Transaction, value: Any) -> bool:
+        """A request is not to wait any longer, for data or for locks, and gets this reply; None for none.
+        False if it does not wait."""
+        if self.serving.withdraw(identity, value):
+            return True
+        parked = self.transactions.withdraw(identity)
+        if parked is None:
+            return False
+        self.answer(parked.link, parked.ticket, b"" if value is None else parked.encode(value))
+        return True
 
     # -- transactions that span shards ------------------------------------------------------------
 

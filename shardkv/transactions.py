@@ -48,11 +48,29 @@ class Link(Protocol):
     """The proxy a batch came from, as far as the shard knows it."""
 
     proxy: int
-    late: list[Late]
-    """Replies of requests that had to wait, with their tickets."""
+
+    @property
+    def late(self) -> list[Late]:
+        """Replies of requests that had to wait, with their tickets."""
 
     def next_ticket(self) -> int:
         """The ticket of a request that is answered with nil now."""
+
+
+class Resumed:
+    """The link of a request that has waited for locks already, and has its ticket."""
+
+    def __init__(self, link: Link, ticket: int) -> None:
+        self.proxy = link.proxy
+        self._link = link
+        self._ticket = ticket
+
+    @property
+    def late(self) -> list[Late]:
+        return self._link.late
+
+    def next_ticket(self) -> int:
+        return self._ticket
 
 
 @dataclass(slots=True)
@@ -130,9 +148,25 @@ class Transactions:
             if not ready:
                 self.park(parked)
                 continue
-            [reply] = self.shard.run([parked.args], locked=True)
-            assert reply is not None
-            parked.link.late.append(Late(parked.ticket, reply, parked.encode if parked.writes else None))
+            link = Resumed(parked.link, parked.ticket)
+            [reply] = self.shard.run([parked.args], link, locked=True)
+            # One without a reply waits for data now.
+            if reply is not None:
+                encode = parked.encode if parked.writes else None
+                self.shard.answer(parked.link, parked.ticket, reply, encode)
+
+    def withdraw(self, identity: tuple[int, int]) -> Parked | None:
+        """Takes out a request that may wait for data (see shardkv.blocking) and still waits for locks; None
+        if it does not wait."""
+        for parked in self._parked:
+            command = BY_ID[unpack_context(parked.args[0] >> SLOT_BITS).command_id]
+            if command.waits is None or parked.link.proxy != identity[0]:
+                continue
+            if command.waits.number(parked.args) == identity[1]:
+                self._parked.remove(parked)
+                self.locks.leave(parked.keys, whole=parked.whole)
+                return parked
+        return None
 
     def forget_proxy(self, proxy: int) -> list[Transaction]:
         """A proxy is gone: its waiting requests are dropped and its transactions given up, but for those
@@ -140,11 +174,15 @@ class Transactions:
         for parked in [parked for parked in self._parked if parked.link.proxy == proxy]:
             self._parked.remove(parked)
             self.locks.leave(parked.keys, whole=parked.whole)
+        shard = self.shard
+        shard.serving.forget_proxy(proxy)
+        shard.until_durable = [waiting for waiting in shard.until_durable if waiting[0].proxy != proxy]
         in_doubt = [owner for owner in self.open if owner[0] == proxy]
         for owner in self.locks.held_by(proxy):
             if owner not in self.pledges:
                 self._undo(owner)
                 self.locks.release(owner)
+        shard.serving.serve()
         self._run_parked()
         return in_doubt
 
@@ -188,7 +226,12 @@ class Transactions:
             draft.undo()
 
     def _unlock(self, owner: Transaction) -> None:
-        if self.locks.release(owner) and self._parked:
+        if not self.locks.release(owner):
+            return
+        if self.shard.ready:
+            # They came before the requests that have only waited for the transaction.
+            self.shard.serving.serve()
+        if self._parked:
             self._run_parked()
 
     # -- pledges ----------------------------------------------------------------------------------

@@ -56,12 +56,16 @@ class ProxyLink:
 
     def send(self) -> None:
         """Sends what has been answered. Raises OSError if the proxy is gone."""
-        for _, replies in self.turn:
+        turn, self.turn = self.turn, []
+        late, last = self.late, None
+        if late:
+            # They go with the last frame, behind the tickets that they may belong to.
+            last = turn.pop()[1] if turn else None
+        for _, replies in turn:
             self.writer.send((replies, ()))
-        self.turn = []
-        if self.late:
-            self.writer.send((None, [(late.ticket, late.reply) for late in self.late]))
+        if late:
             self.late = []
+            self.writer.send((last, [(one.ticket, one.reply) for one in late]))
 
     def close(self) -> None:
         self.closed = True
@@ -160,6 +164,10 @@ class Worker:
             self.shard.snapshots.drop_idle(self.shard.now_s)
             self.journal.cron()
             self.rest.step(budget_s)
+            if self.shard.ready:
+                # Somebody waits for keys that have just expired.
+                self.shard.serving.serve()
+                self._next_cron_s = now_s
         if self.shard.graveyard:
             self.shard.bury(budget_s)
         self.journal.step(budget_s)

@@ -28,7 +28,10 @@ from proxy.actions import (
     internal,
 )
 from proxy.transaction import Counters, transact
+from proxy.waiting import Enlist, Offer, Withdraw, wait_and_transact
 from shardkv import wire
+from shardkv.command import Command
+from shardkv.commands.waiting import GONE, OUTCOMES, TIMEOUT
 from shardkv.plan import Call, coded
 from shardkv.resp.replies import unpack_raw
 from shardkv.shard import Shard
@@ -57,6 +60,25 @@ class Link:
     def next_ticket(self) -> int:
         self._tickets += 1
         return self._tickets - 1
+
+
+class _Wait:
+    """A command that waits, until it is `over`."""
+
+    def __init__(self, done: Callable[[Any], None]) -> None:
+        self.over = False
+        self.timed_out = False
+        self.end: Callable[[], None] = self.run_out
+        """What the end of its time does."""
+        self._done = done
+
+    def run_out(self) -> None:
+        """It does not wait just now, and is not to wait again."""
+        self.timed_out = True
+
+    def finish(self, reply: Any) -> None:
+        self.over = True
+        self._done(reply)
 
 
 class Simulation:
@@ -147,6 +169,10 @@ class Simulation:
         command = self.local.find(args)
         slots = [slot_of(args[position]) for position in command.key_positions(args)]
         shards = {self.local.slot_table[slot] for slot in slots}
+        timeout = None if command.waits is None else command.waits.timeout(args)
+        if timeout is not None:
+            self._carry_out_waiting(proxy, command, args, slots, timeout, done)
+            return
         if len(shards) == 1 and not command.spreads(args):
             code = wire.pack_code(wire.pack_context(0, wire.RAW), command.id, slots[0])
             self.links[proxy][shards.pop()].requests.append(
@@ -155,16 +181,83 @@ class Simulation:
             return
         call = Call(command, args, 0, self.local.slot_table, len(self.shards))
         steps = transact(
-            call, lambda: (proxy, next(self._numbers)), lock_reads=len(self.links) > 1, counters=self.counters
+            call, partial(self._number, proxy), lock_reads=len(self.links) > 1, counters=self.counters
         )
         self._step(proxy, steps, None, done)
 
+    def _number(self, proxy: int) -> tuple[int, int]:
+        return proxy, next(self._numbers)
+
+    def _carry_out_waiting(
+        self,
+        proxy: int,
+        command: Command,
+        args: list[bytes],
+        slots: list[int],
+        timeout: tuple[int, int],
+        done: Callable[[Any], None],
+    ) -> None:
+        """As `proxy.blocking` does it. A timeout that is not 0 may end at any moment."""
+        place, timeout_ms = timeout
+        shards = {self.local.slot_table[slot] for slot in slots}
+        number = partial(self._number, proxy)
+        wait = _Wait(done)
+        if len(shards) == 1:
+            [shard] = shards
+            request: list[Any] = [wire.pack_code(_CONTEXT, command.id, slots[0]), *args[1:]]
+            identity = number()
+            request[place] = identity[1]
+            self.links[proxy][shard].requests.append((request, _unpacked(wait.finish)))
+            wait.end = partial(self._withdraw, proxy, identity, [shard], TIMEOUT)
+        else:
+            call = Call(command, args, 0, self.local.slot_table, len(self.shards))
+            lock_reads = len(self.links) > 1
+            steps = wait_and_transact(call, number, lock_reads=lock_reads, counters=self.counters)
+            self._step(proxy, steps, None, wait.finish, wait)
+        if timeout_ms:
+            self._ready.append(lambda: None if wait.over else wait.end())
+
+    def _withdraw(self, proxy: int, identity: tuple[int, int], shards: list[int], why: str) -> None:
+        for shard in shards:
+            self._send(proxy, shard, internal(_CONTEXT, "withdraw", identity, why))
+
+    def _enlist(self, proxy: int, action: Enlist, wait: _Wait, go_on: Callable[[Any], None]) -> None:
+        if wait.timed_out:
+            self._ready.append(lambda: go_on(OUTCOMES[TIMEOUT]))
+            return
+        answered = False
+
+        def answer(outcome: Any) -> None:
+            nonlocal answered
+            if not answered:
+                answered = True
+                wait.end = wait.run_out
+                go_on(outcome)
+
+        def end() -> None:
+            wait.timed_out = True
+            answer(OUTCOMES[TIMEOUT])
+
+        wait.end = end
+        for shard, wishes in action.wishes.items():
+            request = internal(_CONTEXT, "enlist", action.transaction, action.name, wishes)
+
+            def take(key: Any, shard: int = shard) -> None:
+                answer(Offer(shard, key))
+
+            self.links[proxy][shard].requests.append((request, _unpacked(take)))
+
     def _step(
-        self, proxy: int, steps: Generator[Any, Any, Any], outcome: Any, done: Callable[[Any], None]
+        self,
+        proxy: int,
+        steps: Generator[Any, Any, Any],
+        outcome: Any,
+        done: Callable[[Any], None],
+        waiting: _Wait | None = None,
     ) -> None:
         try:
             action = steps.send(outcome)
-            while isinstance(action, Release | Forget | GiveToken):
+            while isinstance(action, Release | Forget | GiveToken | Withdraw):
                 self._tell(proxy, action)
                 action = next(steps)
         except StopIteration as stop:
@@ -172,9 +265,12 @@ class Simulation:
             return
 
         def go_on(value: Any) -> None:
-            self._step(proxy, steps, value, done)
+            self._step(proxy, steps, value, done, waiting)
 
         match action:
+            case Enlist():
+                assert waiting is not None
+                self._enlist(proxy, action, waiting, go_on)
             case Run(parts):
                 asked = {shard: coded(_CONTEXT, requests) for shard, requests in parts.items()}
                 self._ask(proxy, asked, False, go_on)
@@ -190,8 +286,10 @@ class Simulation:
                     self._token_held = True
                     go_on(None)
 
-    def _tell(self, proxy: int, action: Release | Forget | GiveToken) -> None:
+    def _tell(self, proxy: int, action: Release | Forget | GiveToken | Withdraw) -> None:
         match action:
+            case Withdraw(transaction, shards):
+                self._withdraw(proxy, transaction, shards, GONE)
             case Release(transaction, shards):
                 for shard in shards:
                     self._send(proxy, shard, internal(_CONTEXT, "release", transaction))
@@ -223,3 +321,8 @@ class Simulation:
         for shard, requests in parts.items():
             for request in requests:
                 self.links[proxy][shard].requests.append((request, partial(take, shard)))
+
+
+def _unpacked(then: Callable[[Any], None]) -> Callable[[bytes], None]:
+    """Takes an encoded reply; an empty one is that of a client that is gone."""
+    return lambda reply: then(unpack_raw(reply) if reply else None)

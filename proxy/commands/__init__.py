@@ -8,6 +8,7 @@ from proxy.commands import (
     info,
     server,
     transactions,
+    wait,
 )
 
-__all__ = ["client", "command", "config", "connection", "info", "server", "transactions"]
+__all__ = ["client", "command", "config", "connection", "info", "server", "transactions", "wait"]

@@ -10,6 +10,7 @@ from proxy.commands.connection import printable
 from proxy.supervision import topic
 from shardkv import clock, control, errors
 from shardkv.command import ADMIN, ALLOW_BUSY, LOADING, NO_MULTI, NOSCRIPT, STALE, Place, command, container
+from shardkv.commands.waiting import ERROR, TIMEOUT
 from shardkv.errors import CommandError
 from shardkv.numbers import INT64_MAX, integer
 from shardkv.resp.replies import OK, Verbatim
@@ -278,6 +279,36 @@ def _killed(proxy: Proxy, body: Any) -> int:
         else:
             session.abort()
     return len(chosen)
+
+
+@command(
+    "CLIENT UNBLOCK client-id [TIMEOUT | ERROR]",
+    group="connection",
+    since="5.0.0",
+    flags=ADMIN | NOSCRIPT | LOADING | STALE,
+    complexity="O(log N) where N is the number of client connections",
+    place=Place.PROXY,
+)
+async def client_unblock(session: Session, args: list[Any]) -> Any:
+    """Unblocks a client blocked by a blocking command from a different connection."""
+    why = TIMEOUT
+    # Redis takes no notice of the fourth word if there is a fifth.
+    if len(args) == 4:
+        known = {b"TIMEOUT": TIMEOUT, b"ERROR": ERROR}.get(args[3].upper())
+        if known is None:
+            raise CommandError(errors.UNBLOCK_HOW)
+        why = known
+    client = integer(args[2])
+    answers = await session.proxy.supervision.ask_all(control.PROXIES, "client unblock", [client, why])
+    return int(any(answers))
+
+
+@topic("client unblock")
+async def _unblocked(proxy: Proxy, body: Any) -> bool:
+    """Ends the waiting of a client of this proxy; whether there is such a client and it has waited."""
+    client, why = body
+    session = proxy.sessions.get(client)
+    return session is not None and session.waiting is not None and await session.waiting.unblock(why)
 
 
 # -- a pause ----------------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 from shardkv.commands import (
     bitfield,
     bitmaps,
+    blocking_lists,
+    blocking_sorted_sets,
     counters,
     databases,
     debug,
@@ -36,11 +38,14 @@ from shardkv.commands import (
     streams,
     strings,
     transfer,
+    waiting,
 )
 
 __all__ = [
     "bitfield",
     "bitmaps",
+    "blocking_lists",
+    "blocking_sorted_sets",
     "counters",
     "databases",
     "debug",
@@ -74,4 +79,5 @@ __all__ = [
     "streams",
     "strings",
     "transfer",
+    "waiting",
 ]

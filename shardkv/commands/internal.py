@@ -186,6 +186,9 @@ def execute(db: Database, args: list[Any]) -> Any:
     if shard.refusal is not None and any(_writes(request) for request in requests):
         raise CommandError(errors.exec_refused(shard.refusal))
     replies = shard.run_together(requests)
+    if shard.ready:
+        # Who has waited for what it has made comes before the client's next command.
+        shard.serving.serve()
     if any(isinstance(request[0], bytes) for request in requests):
         args[0] = b"EXECUTE"
     return Encoded(b"*%d\r\n%b" % (len(replies), b"".join(replies)))  # type: ignore[arg-type]

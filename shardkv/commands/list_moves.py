@@ -11,7 +11,7 @@ from shardkv.commands.lists import pop_many, popped, push_left, push_right
 from shardkv.errors import CommandError
 from shardkv.keyspace import Database
 from shardkv.numbers import integer
-from shardkv.plan import Call, Parts, Plan, Read, Write, check
+from shardkv.plan import Call, Plan, Read, Write, check, first_filled
 from shardkv.resp.replies import NULL_ARRAY
 from shardkv.structures.list import List
 
@@ -30,14 +30,15 @@ def is_left(word: bytes) -> bool:
 
 
 def _plan_lmove(call: Call) -> Plan:
-    return (yield from _plan_move(call, is_left(call.args[3]), is_left(call.args[4])))
+    return (yield from plan_move(call, is_left(call.args[3]), is_left(call.args[4])))
 
 
 def _plan_rpoplpush(call: Call) -> Plan:
-    return (yield from _plan_move(call, False, True))
+    return (yield from plan_move(call, False, True))
 
 
-def _plan_move(call: Call, from_left: bool, to_left: bool) -> Plan:
+def plan_move(call: Call, from_left: bool, to_left: bool) -> Plan:
+    """Moves an element from the end of one list to an end of another."""
     source, destination = call.args[1], call.args[2]
     here, there = call.shard_of(source), call.shard_of(destination)
     look = [b"LINDEX", source, b"0" if from_left else b"-1"]
@@ -53,7 +54,8 @@ def _plan_move(call: Call, from_left: bool, to_left: bool) -> Plan:
     return element
 
 
-def _move(db: Database, source: bytes, destination: bytes, from_left: bool, to_left: bool) -> bytes | None:
+def move(db: Database, source: bytes, destination: bytes, from_left: bool, to_left: bool) -> bytes | None:
+    """The same on one shard; None if there is nothing to move."""
     found = db.edit_as(List, source)
     if found is None:
         return None
@@ -76,7 +78,7 @@ def _move(db: Database, source: bytes, destination: bytes, from_left: bool, to_l
 def lmove(db: Database, args: list[Any]) -> Any:
     """Returns an element after popping it from one list and pushing it to another. Deletes the list if the
     last element was moved."""
-    return _move(db, args[1], args[2], is_left(args[3]), is_left(args[4]))
+    return move(db, args[1], args[2], is_left(args[3]), is_left(args[4]))
 
 
 @command(
@@ -92,21 +94,26 @@ def lmove(db: Database, args: list[Any]) -> Any:
 def rpoplpush(db: Database, args: list[Any]) -> Any:
     """Returns the last element of a list after removing and pushing it to another list. Deletes the list
     if the last element was popped."""
-    return _move(db, args[1], args[2], False, True)
+    return move(db, args[1], args[2], False, True)
 
 
 # -- from the first of several ----------------------------------------------------------------
 
 
-class _Pop(NamedTuple):
+class Pop(NamedTuple):
     """What an LMPOP asks for."""
 
     keys: Sequence[bytes]
     left: bool
     most: int
 
+    @property
+    def name(self) -> bytes:
+        """Of the command that does it with one key."""
+        return b"LPOP" if self.left else b"RPOP"
 
-def _read_pop(args: list[Any]) -> _Pop:
+
+def read_pop(args: list[Any]) -> Pop:
     """Reads the request from the number of its keys on."""
     number = _at_least_one(args[1], "numkeys")
     options = args[2 + number :]
@@ -120,7 +127,7 @@ def _read_pop(args: list[Any]) -> _Pop:
         most = _at_least_one(options[2], "count")
         if len(options) > 3:
             raise CommandError(errors.SYNTAX)
-    return _Pop(args[2 : 2 + number], left, most)
+    return Pop(args[2 : 2 + number], left, most)
 
 
 def _at_least_one(text: bytes, name: str) -> int:
@@ -131,26 +138,22 @@ def _at_least_one(text: bytes, name: str) -> int:
     return number
 
 
-def _pop_name(asked: _Pop) -> bytes:
-    return b"LPOP" if asked.left else b"RPOP"
-
-
 def _plan_lmpop(call: Call) -> Plan:
-    asked = _read_pop(call.args)
-    parts: Parts = {}
-    for key in asked.keys:
-        parts.setdefault(call.shard_of(key), []).append([b"LLEN", key])
-    values = yield Read(parts)
-    for key in asked.keys:
-        shard = call.shard_of(key)
-        length = values[shard].pop(0)
-        if isinstance(length, CommandError):
-            raise length
-        if length:
-            values = yield Write({shard: [[_pop_name(asked), key, b"%d" % asked.most]]})
-            check(values)
-            return [key, *values[shard]]
-    return NULL_ARRAY
+    return (yield from plan_pop(call, read_pop(call.args)))
+
+
+def plan_pop(call: Call, asked: Pop) -> Plan:
+    """Takes elements from the first list that has some."""
+    key = yield from first_filled(call, asked.keys, b"LLEN")
+    return NULL_ARRAY if key is None else (yield from plan_take(call, asked, key))
+
+
+def plan_take(call: Call, asked: Pop, key: bytes) -> Plan:
+    """Takes elements from a list that has some."""
+    shard = call.shard_of(key)
+    values = yield Write({shard: [[asked.name, key, b"%d" % asked.most]]})
+    check(values)
+    return [key, *values[shard]]
 
 
 @command(
@@ -165,11 +168,16 @@ def _plan_lmpop(call: Call) -> Plan:
 def lmpop(db: Database, args: list[Any]) -> Any:
     """Returns multiple elements from a list after removing them. Deletes the list if the last element was
     popped."""
-    asked = _read_pop(args)
+    popped = pop_first(db, read_pop(args))
+    return NULL_ARRAY if popped is None else popped
+
+
+def pop_first(db: Database, asked: Pop) -> list[Any] | None:
+    """Takes elements from the first list that has some; returns its key and them."""
     for key in asked.keys:
         found = db.edit_as(List, key)
         if found is not None:
             elements = pop_many(db, key, found, asked.most, left=asked.left)
-            db.shard.propagate(db, _pop_name(asked), key, b"%d" % len(elements))
+            db.shard.propagate(db, asked.name, key, b"%d" % len(elements))
             return [key, elements]
-    return NULL_ARRAY
+    return None

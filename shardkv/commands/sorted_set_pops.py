@@ -9,7 +9,7 @@ from shardkv.command import FAST, MOVABLEKEYS, WRITE, Key, command
 from shardkv.errors import CommandError
 from shardkv.keyspace import Database
 from shardkv.numbers import integer
-from shardkv.plan import Call, Parts, Plan, Read, Write, check
+from shardkv.plan import Call, Plan, Write, check, first_filled
 from shardkv.resp.replies import NULL_ARRAY, Pairs
 from shardkv.structures.zset import SortedSet
 
@@ -92,7 +92,7 @@ def _pop(db: Database, args: list[Any], *, lowest: bool) -> Any:
 # -- from the first of several ----------------------------------------------------------------
 
 
-class _Pop(NamedTuple):
+class Pop(NamedTuple):
     """What a ZMPOP asks for."""
 
     keys: list[bytes]
@@ -101,7 +101,7 @@ class _Pop(NamedTuple):
     most: int
 
 
-def _read_pop(args: list[Any]) -> _Pop:
+def read_pop(args: list[Any]) -> Pop:
     """Reads the request from the number of its keys on."""
     number = _at_least_one(args[1], "numkeys")
     options = args[2 + number :]
@@ -115,7 +115,7 @@ def _read_pop(args: list[Any]) -> _Pop:
         most = _at_least_one(options[2], "count")
         if len(options) > 3:
             raise CommandError(errors.SYNTAX)
-    return _Pop(args[2 : 2 + number], name, most)
+    return Pop(args[2 : 2 + number], name, most)
 
 
 def _at_least_one(text: bytes, name: str) -> int:
@@ -132,21 +132,21 @@ def _popped(key: bytes, pairs: Pairs) -> list[Any]:
 
 
 def _plan_zmpop(call: Call) -> Plan:
-    asked = _read_pop(call.args)
-    parts: Parts = {}
-    for key in asked.keys:
-        parts.setdefault(call.shard_of(key), []).append([b"ZCARD", key])
-    values = yield Read(parts)
-    for key in asked.keys:
-        shard = call.shard_of(key)
-        count = values[shard].pop(0)
-        if isinstance(count, CommandError):
-            raise count
-        if count:
-            values = yield Write({shard: [[asked.name, key, b"%d" % asked.most]]})
-            check(values)
-            return _popped(key, values[shard][0])
-    return NULL_ARRAY
+    return (yield from plan_pop(call, read_pop(call.args)))
+
+
+def plan_pop(call: Call, asked: Pop) -> Plan:
+    """Takes members from the first sorted set that has some."""
+    key = yield from first_filled(call, asked.keys, b"ZCARD")
+    return NULL_ARRAY if key is None else (yield from plan_take(call, asked, key))
+
+
+def plan_take(call: Call, asked: Pop, key: bytes) -> Plan:
+    """Takes members from a sorted set that has some."""
+    shard = call.shard_of(key)
+    values = yield Write({shard: [[asked.name, key, b"%d" % asked.most]]})
+    check(values)
+    return _popped(key, values[shard][0])
 
 
 @command(
@@ -162,11 +162,16 @@ def _plan_zmpop(call: Call) -> Plan:
 def zmpop(db: Database, args: list[Any]) -> Any:
     """Returns the highest- or lowest-scoring members from one or more sorted sets after removing them.
     Deletes the sorted set if the last member was popped."""
-    asked = _read_pop(args)
+    popped = pop_first(db, read_pop(args))
+    return NULL_ARRAY if popped is None else popped
+
+
+def pop_first(db: Database, asked: Pop) -> list[Any] | None:
+    """Takes members from the first sorted set that has some; returns its key and them."""
     for key in asked.keys:
         found = db.edit_as(SortedSet, key)
         if found is not None:
             popped = pop(db, key, found, asked.most, lowest=asked.name == b"ZPOPMIN")
             db.shard.propagate(db, asked.name, key, b"%d" % len(popped))
             return _popped(key, popped)
-    return NULL_ARRAY
+    return None

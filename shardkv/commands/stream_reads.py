@@ -1,25 +1,25 @@
-"""XREAD and XREADGROUP: what is new in streams, for anyone or for a member of a group.
-
-As long as nothing makes a client wait, BLOCK means what it means inside MULTI: who finds nothing is answered
-as after the timeout.
-"""
+"""XREAD and XREADGROUP: what is new in streams, for anyone or for a member of a group."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any, NamedTuple
 
 from shardkv import clock, errors
+from shardkv.blocking import Waits, Wish, milliseconds
 from shardkv.command import BLOCKING, MOVABLEKEYS, READONLY, WRITE, Key, command
 from shardkv.commands.streams import reply
 from shardkv.errors import CommandError
 from shardkv.keyspace import Database
-from shardkv.numbers import INT64_MAX, integer
+from shardkv.numbers import integer
 from shardkv.plan import Call, Parts, Plan, Read, Values, Write
 from shardkv.resp.replies import NULL_ARRAY, MapPairs
 from shardkv.structures.consumer_group import Consumer, ConsumerGroup, Pending, claim_request
 from shardkv.structures.stream import Stream
 from shardkv.structures.stream_id import GREATEST, LEAST, StreamID, following, parse, preceding
+from shardkv.waiters import is_kind
 
 
 def now_ms(db: Database) -> int:
@@ -40,6 +40,8 @@ class _Reading(NamedTuple):
     consumer: bytes
     acknowledged: bool
     """Whether what is read never becomes pending."""
+    timeout: bytes | int | None
+    """What stands there for BLOCK."""
 
     def of(self, name: bytes, number: int) -> list[bytes]:
         """The request for one of the keys alone."""
@@ -54,13 +56,16 @@ class _Reading(NamedTuple):
 
 def _read_reading(args: list[Any], *, with_group: bool) -> _Reading:
     most, acknowledged = 0, False
+    timeout: bytes | int | None = None
     member: tuple[bytes, bytes] | None = None
     at, last = 1, len(args) - 1
     while at <= last:
         option = args[at].upper()
         if option == b"BLOCK" and at < last:
             at += 1
-            _check_timeout(args[at])
+            timeout = args[at]
+            if isinstance(timeout, bytes):
+                milliseconds(timeout)
         elif option == b"COUNT" and at < last:
             at += 1
             most = max(0, integer(args[at]))
@@ -88,16 +93,35 @@ def _read_reading(args: list[Any], *, with_group: bool) -> _Reading:
         raise CommandError(errors.MISSING_GROUP)
     group, consumer = member or (b"", b"")
     middle = at + 1 + count // 2
-    return _Reading(args[at + 1 : middle], args[middle:], most or None, group, consumer, acknowledged)
+    keys, texts = args[at + 1 : middle], args[middle:]
+    return _Reading(keys, texts, most or None, group, consumer, acknowledged, timeout)
 
 
-def _check_timeout(text: bytes) -> None:
-    """A timeout in ms, not negative, that ends at a time that 64 bits can hold."""
-    timeout_ms = integer(text, errors.PAUSE_NOT_AN_INTEGER)
-    if timeout_ms < 0:
-        raise CommandError(errors.PAUSE_NEGATIVE)
-    if timeout_ms > INT64_MAX - clock.now_ms():
-        raise CommandError(errors.PAUSE_OUT_OF_RANGE)
+def _place_of_timeout(args: Sequence[Any]) -> int | None:
+    """Where the number after BLOCK stands, if the request has one and is not all wrong before it."""
+    place = None
+    at, last = 1, len(args) - 1
+    while at < last:
+        option = args[at].upper()
+        if option == b"STREAMS":
+            return place
+        if option == b"BLOCK":
+            place = at + 1
+        at += _WORDS_OF_OPTION.get(option, 1)
+    return None
+
+
+_WORDS_OF_OPTION = {b"BLOCK": 2, b"COUNT": 2, b"GROUP": 3}
+
+
+def _has_entries(db: Database, key: bytes, after: StreamID) -> bool:
+    """Whether a key holds a stream with an entry behind an ID."""
+    value = db.peek(key)
+    if value is None or not is_kind(value, Stream):
+        return False
+    stream = db.read_as(Stream, key)
+    start = following(after)
+    return stream is not None and start is not None and bool(stream.between(start, GREATEST, 1))
 
 
 def _parts(call: Call, asked: _Reading, requests: list[list[Any]]) -> Parts:
@@ -133,6 +157,48 @@ def _plan_xread(call: Call) -> Plan:
     return _joined(_in_order(call, asked, values))
 
 
+def _pin(call: Call) -> Plan:
+    """The same XREAD with an ID for each stream that does not depend on when it is carried out."""
+    asked = _read_reading(call.args, with_group=False)
+    requests: list[list[Any]] = [
+        [b"READAFTER", key, text] for key, text in zip(asked.keys, asked.texts, strict=True)
+    ]
+    values = yield Read(_parts(call, asked, requests))
+    return replace(call, args=_pinned(call.args, _in_order(call, asked, values)))
+
+
+def _pinned(args: list[Any], texts: list[bytes]) -> list[Any]:
+    return [*args[: -len(texts)], *texts]
+
+
+@command("READAFTER key id", group="stream", since="0.1.0", flags=READONLY, keys=(Key(1),), internal=True)
+def read_after(db: Database, args: list[Any]) -> bytes:
+    """Returns the ID after which an XREAD of a stream reads now."""
+    slot, key, text = args
+    return b"%d-%d" % _start(db.read_as(Stream, key, slot), text)
+
+
+def _wishes(args: Sequence[bytes]) -> list[Wish]:
+    asked = _read_reading(list(args), with_group=False)
+    return [[key, text] for key, text in zip(asked.keys, asked.texts, strict=True)]
+
+
+def _has_news(db: Database, wish: Wish) -> bool:
+    key, text = wish
+    return _has_entries(db, key, parse(text))
+
+
+_XREAD_WAITS = Waits(
+    kind=Stream,
+    place=_place_of_timeout,
+    read_ms=milliseconds,
+    wishes=_wishes,
+    granted=_has_news,
+    exclusive=False,
+    pin=_pin,
+)
+
+
 @command(
     "XREAD [COUNT count] [BLOCK milliseconds] STREAMS key [key ...] id [id ...]",
     group="stream",
@@ -141,6 +207,7 @@ def _plan_xread(call: Call) -> Plan:
     keys=(Key("STREAMS", last=-1, limit=2),),
     complexity="",
     plan=_plan_xread,
+    waits=_XREAD_WAITS,
 )
 def xread(db: Database, args: list[Any]) -> Any:
     """Returns messages from multiple streams with IDs greater than the ones requested. Blocks until a
@@ -156,7 +223,11 @@ def xread(db: Database, args: list[Any]) -> Any:
             entries = stream.between(following(after) or GREATEST, GREATEST, asked.most)
             if entries:
                 read.append((key, reply(entries)))
-    return read or NULL_ARRAY
+    if read or asked.timeout is None:
+        return read or NULL_ARRAY
+    # From now on, entries are new that come from now on.
+    args[:] = _pinned(args, [b"%d-%d" % after for _, _, after in found])
+    return db.shard.wait(db, asked.timeout, asked.keys, Stream)
 
 
 def _start(stream: Stream | None, text: bytes) -> StreamID:
@@ -221,6 +292,31 @@ def check_read(db: Database, args: list[Any]) -> None:
     _check_read(db.read_as(Stream, key, slot), key, group, text)
 
 
+def _wishes_of_group(args: Sequence[bytes]) -> list[Wish]:
+    asked = _read_reading(list(args), with_group=True)
+    return [[key, asked.group] for key in asked.keys]
+
+
+def _has_news_for_group(db: Database, wish: Wish) -> bool:
+    """Whether there is an entry that the group has not read, or nothing to be waited for any more."""
+    key, name = wish
+    value = db.peek(key)
+    if value is None or not is_kind(value, Stream):
+        return True
+    group = group_of(db.read_as(Stream, key), name)
+    return group is None or _has_entries(db, key, group.last_id)
+
+
+_XREADGROUP_WAITS = Waits(
+    kind=Stream,
+    place=_place_of_timeout,
+    read_ms=milliseconds,
+    wishes=_wishes_of_group,
+    granted=_has_news_for_group,
+    on_loss=True,
+)
+
+
 @command(
     "XREADGROUP GROUP group consumer [COUNT count] [BLOCK milliseconds] [NOACK] STREAMS key "
     "[key ...] id [id ...]",
@@ -228,6 +324,7 @@ def check_read(db: Database, args: list[Any]) -> None:
     since="5.0.0",
     flags=WRITE | BLOCKING | MOVABLEKEYS,
     keys=(Key("STREAMS", search_from=4, last=-1, limit=2),),
+    waits=_XREADGROUP_WAITS,
     complexity="For each stream mentioned: O(M) with M being the number of elements returned. If M is "
     "constant (e.g. always asking for the first 10 elements with COUNT), you can consider it "
     "O(1). On the other side when XREADGROUP blocks, XADD will pay the O(N) time in order to "
@@ -256,7 +353,9 @@ def xreadgroup(db: Database, args: list[Any]) -> Any:
                 made = made and asked.acknowledged
         if made:
             db.shard.propagate(db, b"XGROUP", b"CREATECONSUMER", key, asked.group, asked.consumer)
-    return read or NULL_ARRAY
+    if read or asked.timeout is None:
+        return read or NULL_ARRAY
+    return db.shard.wait(db, asked.timeout, asked.keys, Stream, on_loss=True)
 
 
 def _read_new(db: Database, key: bytes, stream: Stream, group: ConsumerGroup, asked: _Reading) -> list[Any]:
