@@ -14,6 +14,7 @@ from bench import aof, footprint, report
 from bench.contest import Contest, Pair
 from bench.figures import Reading, summarize
 from bench.latency import latency
+from bench.pauses import pauses
 from bench.servers import redis_program, shardkv_program
 from bench.throughput import throughput
 from bench.workloads import WORKLOADS
@@ -22,8 +23,11 @@ FAMILIES: dict[str, Callable[[Contest], Iterator[Reading]]] = {
     "throughput": throughput,
     "latency": latency,
     "memory": footprint.memory,
+    "large": footprint.large,
+    "small": footprint.small,
     "load": aof.load,
     "rewrite": aof.rewrite,
+    "pauses": pauses,
     "idle": footprint.idle,
 }
 """Everything that can be measured, in the order in which it is."""
@@ -52,7 +56,7 @@ _NAMES = {workload.name: workload for workload in WORKLOADS}
     default=Contest.keys,
     show_default=True,
     type=click.IntRange(1),
-    help="Strings to fill in for memory, load and rewrite.",
+    help="Strings, or elements, to fill in for all but throughput and latency.",
 )
 @click.option(
     "--workload",
@@ -83,8 +87,9 @@ def main(
     """Compares shardkv with redis-server, in turns, and prints a table of ratios.
 
     FAMILY is what to measure: throughput (operations per second, processor time), latency (of one
-    connection), memory, load (of the append-only file), rewrite (of it) or idle; all of them if none is
-    named. Needs redis-server and redis-benchmark. Everything runs on the loopback interface, in temporary
+    connection), memory (of strings), large or small (the memory of collections), load (of the append-only
+    file), rewrite (of it), pauses (when large collections go or are rewritten) or idle; all of them if none
+    is named. Needs redis-server and redis-benchmark. Everything runs on the loopback interface, in temporary
     folders.
     """
     try:

@@ -2,9 +2,10 @@
 
     python -m bench.latency PORT KEYS PAUSE_S
 
-is the second, the canary: it gets random ones of the strings that bench.strings has filled in, with a pause
-after each, until its standard input ends, and then writes the reply times in ns to its standard output, as
-JSON. It is a process of its own, so that nothing but the server holds it up.
+is the second, the canary: it gets random ones of the strings that bench.strings has filled in (or, if KEYS is
+0, strings that do not exist), with a pause after each, until its standard input ends, and then writes the
+reply times in ns to its standard output, as JSON. It is a process of its own, so that nothing but the server
+holds it up.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from bench.figures import Figure, Goal, Reading
 from bench.servers import HOST, Server
 
 CANARY_PAUSE_S = 0.001
+
+_ABSENT = 1000
+"""So many different strings that do not exist are asked for: they lie on all shards."""
 
 _TIMEOUT_S = 60.0
 _P50 = Figure("One connection", "GET, p50", "µs", Goal(2.2))
@@ -62,7 +66,8 @@ class Canary:
 
 @contextmanager
 def canary(port: int, keys: int) -> Iterator[Canary]:
-    """Asks about every ms until the block ends. Raises RuntimeError if the canary died."""
+    """Asks about every ms for one of so many strings, or for strings that do not exist if there are none,
+    until the block ends. Raises RuntimeError if the canary died."""
     found = Canary()
     command = [sys.executable, "-m", __name__, str(port), str(keys), str(CANARY_PAUSE_S)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
@@ -80,14 +85,15 @@ def canary(port: int, keys: int) -> Iterator[Canary]:
 
 
 def timed_get(connection: socket.socket, keys: int) -> int:
-    """Gets one of the strings 0 to keys - 1; returns how long that took, in ns.
+    """Gets one of the strings 0 to keys - 1, or, if there are none, one that does not exist; returns how long
+    that took, in ns.
 
     Raises RuntimeError if the reply is not its value.
     """
-    number = random.randrange(keys)
+    number = random.randrange(keys or _ABSENT)
     key, value = strings.key_of(number), strings.value_of(number)
     request = b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(key), key)
-    expected = b"$%d\r\n%b\r\n" % (len(value), value)
+    expected = b"$%d\r\n%b\r\n" % (len(value), value) if keys else b"$-1\r\n"
     begun = time.perf_counter_ns()
     connection.sendall(request)
     reply = connection.recv(4096)

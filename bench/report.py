@@ -15,7 +15,8 @@ from bench.figures import Summary
 from bench.machine import machine
 from bench.servers import SAME_FOR_BOTH
 from bench.strings import VALUE_BYTES
-from bench.throughput import CLIENTS, PIPELINED_REQUESTS
+from bench.throughput import PIPELINED_REQUESTS
+from bench.workloads import CLIENTS
 
 
 def conditions(contest: Contest) -> list[str]:

@@ -102,11 +102,11 @@ class Server:
         return time.perf_counter() - begun_s
 
     def _answers(self) -> bool:
-        """Whether it is there and not loading any more."""
+        """Whether it is there and has loaded all: DBSIZE needs every shard, while PING may not."""
         try:
             with socket.create_connection((HOST, self.port), timeout=_START_S) as connection:
-                connection.sendall(b"PING\r\n")
-                return connection.recv(100) == b"+PONG\r\n"
+                connection.sendall(b"DBSIZE\r\n")
+                return connection.recv(100).startswith(b":")
         except (ConnectionRefusedError, ConnectionResetError):
             return False
 

@@ -13,8 +13,6 @@ from bench.figures import Figure, Goal, Reading
 from bench.servers import HOST, Server
 from bench.workloads import Workload
 
-CLIENTS = 50
-
 PIPELINED_REQUESTS = 5
 """With a pipeline so many times the requests: they cost less, and each run should last a second or more."""
 
@@ -57,7 +55,7 @@ def _run(server: Server, workload: Workload, pipeline: int, contest: Contest) ->
         workload.prepare(server.port, contest.keyspace, requests)
     before = server.cpu_times_s()
     printed = _redis_benchmark(
-        *("-h", HOST, "-p", str(server.port), "-c", str(CLIENTS), "-n", str(requests)),
+        *("-h", HOST, "-p", str(server.port), "-c", str(workload.clients), "-n", str(requests)),
         *("-P", str(pipeline), "-r", str(contest.keyspace), "--csv", *workload.command),
     )
     cpu_s = server.cpu_since_s(before)

@@ -110,6 +110,10 @@ NO_SPECIFIED_KEY = b"ERR The specified key does not exist"
 NOT_SPARSE = b"ERR HLL encoding is not sparse"
 
 
+def self_test_failed(what: bytes) -> bytes:
+    return b"TESTFAILED %b" % what
+
+
 def unknown_pfdebug_subcommand(name: bytes) -> bytes:
     return b"ERR Unknown PFDEBUG subcommand '%b'" % name[:128]
 

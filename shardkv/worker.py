@@ -28,6 +28,8 @@ from shardkv.wire import Batch, FrameReader, FrameWriter, Reply, decode_batch, u
 logger = logging.getLogger("shardkv.worker")
 
 _CRON_S = 0.1
+_IDLE_CRON_S = 0.01
+"""Where nobody asks for anything and there is something to pack."""
 _SHORTEST_SLICE_S = 0.0003
 _LONGEST_SLICE_S = 0.002
 
@@ -163,7 +165,8 @@ class Worker:
                 self._next_cron_s = now_s
             self.shard.snapshots.drop_idle(self.shard.now_s)
             self.journal.cron()
-            self.rest.step(budget_s)
+            if self.rest.step(_LONGEST_SLICE_S) and self.shard.now_s > self.shard.last_batch_s + 1:
+                self._next_cron_s = now_s + _IDLE_CRON_S
             if self.shard.ready:
                 # Somebody waits for keys that have just expired.
                 self.shard.serving.serve()

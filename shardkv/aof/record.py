@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, cast
-
-from hiredis import pack_command
+from typing import Any, Final
 
 START_OF_FILE: Final = -1
 """Where the number of the selected database stands: none is selected yet."""
@@ -33,10 +31,18 @@ def record(argv: Sequence[Any]) -> bytes:
                 a, b, c, d = argv
                 first, second, third, fourth = _FIRST[len(a)], _NEXT[len(b)], _NEXT[len(c)], _NEXT[len(d)]
                 return b"".join((b"*4\r\n", first, a, second, b, third, c, fourth, d, b"\r\n"))
-            case _:
-                return cast(bytes, pack_command(tuple(argv)))
+            case 5:
+                a, b, c, d, e = argv
+                first, second, third, fourth = _FIRST[len(a)], _NEXT[len(b)], _NEXT[len(c)], _NEXT[len(d)]
+                fifth = _NEXT[len(e)]
+                return b"".join((b"*5\r\n", first, a, second, b, third, c, fourth, d, fifth, e, b"\r\n"))
+            case count:
+                pieces: list[Any] = [b""] * (2 * count)
+                pieces[::2] = [_NEXT[len(arg)] for arg in argv]
+                pieces[1::2] = argv
+                return b"*%d%b\r\n" % (count, b"".join(pieces))
     except (TypeError, IndexError):
-        # An int has no length, a long argument no entry in the tables, and pack_command takes no bytearray.
+        # An int has no length, a long argument no entry in the tables.
         words = [b"%d" % arg if isinstance(arg, int) else arg for arg in argv]
         bulks = [b"$%d\r\n%b\r\n" % (len(word), word) for word in words]
         return b"*%d\r\n%b" % (len(bulks), b"".join(bulks))

@@ -268,6 +268,10 @@ def _to_ext(value: Any) -> msgspec.msgpack.Ext:
     raise TypeError(f"no reply type: {type(value).__name__}")
 
 
+_UNMARKED = frozenset({bytes, bytearray, int, float, bool, type(None)})
+"""What MessagePack tells apart by itself. Long lists mostly hold nothing else."""
+
+
 def _wrap(value: Any) -> Any:
     """Marks what MessagePack cannot tell apart from its base type."""
     kind = value.__class__
@@ -284,7 +288,7 @@ def _wrap(value: Any) -> Any:
     if kind is PlainDouble:
         return msgspec.msgpack.Ext(_EXT_PLAIN_DOUBLE, raw(float(value)))
     if kind is list or kind is tuple:
-        return [_wrap(item) for item in value]
+        return value if _UNMARKED.issuperset(map(type, value)) else [_wrap(item) for item in value]
     if kind is dict:
         return {key: _wrap(item) for key, item in value.items()}
     return value

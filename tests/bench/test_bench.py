@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from bench import report, strings
+from bench import elements, report, strings, workloads
 from bench.__main__ import FAMILIES, main
 from bench.contest import Contest, Pair, in_turn
 from bench.figures import Figure, Goal, Reading, summarize
@@ -19,6 +19,7 @@ from bench.latency import canary, percentile, timed_get
 from bench.servers import HOST, Program, Server, redis_program, running, shardkv_program
 from bench.throughput import requests_per_s
 from bench.workloads import WORKLOADS
+from shardkv.slots import even_slot_table, slot_of
 
 needs_redis = pytest.mark.skipif(
     not (shutil.which("redis-server") and shutil.which("redis-benchmark")),
@@ -151,6 +152,24 @@ def test_workloads_have_names_of_their_own() -> None:
     assert len({workload.name for workload in WORKLOADS}) == len(WORKLOADS)
 
 
+def test_keys_that_are_apart_lie_on_different_shards() -> None:
+    one, other = (slot_of(key.encode()) for key in workloads.SETS_APART)
+    for shards in range(2, 9):
+        table = even_slot_table(shards)
+        assert table[one] != table[other]
+
+
+@pytest.mark.parametrize("kind", elements.KINDS, ids=lambda kind: kind.name)
+def test_requests_add_all_elements_once(kind: elements.Kind) -> None:
+    requests = list(kind.requests(b"key", 250, first=1000))
+    words = [word for request in requests for word in request]
+    for number in (1000, 1249):
+        assert words.count(elements.element(number)) == 1
+    assert elements.element(999) not in words
+    assert elements.element(1250) not in words
+    assert len(requests) == (250 if kind.together == 1 else 3)
+
+
 # -- real servers -----------------------------------------------------------------------------
 
 
@@ -187,6 +206,51 @@ def test_the_canary_asks_until_the_block_ends(redis_server: Server) -> None:
                 pass
     assert len(bird.times_ns) >= 20
     assert min(bird.times_ns) > 0
+
+
+@needs_redis
+@pytest.mark.parametrize("kind", elements.KINDS, ids=lambda kind: kind.name)
+def test_collections_have_as_many_elements_as_they_should(redis_server: Server, kind: elements.Kind) -> None:
+    count = {"hash": "HLEN", "set": "SCARD", "sorted set": "ZCARD", "list": "LLEN", "stream": "XLEN"}
+    with redis_server.client() as client:
+        for _ in range(2):
+            elements.fill(redis_server.port, kind, b"large", 250)
+            assert client.execute_command(count[kind.name], "large") == 250
+        elements.fill_many(redis_server.port, kind, collections=3, elements=10)
+        keys = client.keys("collection:*")
+        assert [client.execute_command(count[kind.name], key) for key in keys] == [10] * 3
+        client.delete("large", *keys)
+
+
+@needs_redis
+@pytest.mark.parametrize("name", ["RPOP", "SPOP", "ZPOPMIN"])
+def test_nobody_pops_from_an_empty_collection(redis_server: Server, name: str) -> None:
+    [workload] = [workload for workload in WORKLOADS if workload.name == name]
+    assert workload.prepare is not None
+    workload.prepare(redis_server.port, 10, 300)
+    with redis_server.client() as client:
+        for _ in range(300):
+            assert client.execute_command(*workload.command)
+        assert not client.execute_command(*workload.command)
+
+
+@needs_redis
+def test_half_of_the_elements_are_in_both_sets(redis_server: Server) -> None:
+    [workload] = [workload for workload in WORKLOADS if workload.name == "SINTER, two shards"]
+    assert workload.prepare is not None
+    workload.prepare(redis_server.port, 100, 1)
+    with redis_server.client() as client:
+        assert client.scard(workload.command[1]) == client.scard(workload.command[2]) == 100
+        assert len(client.execute_command(*workload.command)) == 50
+
+
+@needs_redis
+def test_the_canary_can_ask_for_what_is_not_there(redis_server: Server) -> None:
+    with redis_server.client() as client:
+        client.delete(*map(strings.key_of, range(1000)))
+    with socket.create_connection((HOST, redis_server.port)) as connection:
+        assert timed_get(connection, 0) > 0
+    strings.fill(redis_server.port, 1500)
 
 
 @needs_redis

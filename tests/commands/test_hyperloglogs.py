@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from shardkv.structures import hyperloglog
 from tests.local import Local
 
 NO_HYPERLOGLOG = "WRONGTYPE Key is not a valid HyperLogLog string value."
@@ -96,3 +97,13 @@ def test_a_look_inside(local: Local) -> None:
     assert local.error("PFDEBUG", "ENCODING", "missing") == "ERR The specified key does not exist"
     assert local.error("PFDEBUG", "SIMD", "key") == "ERR Unknown PFDEBUG subcommand 'SIMD'"
     assert local.replayed().content() == local.content()
+
+
+def test_the_self_test_finds_what_is_wrong(local: Local, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert local.call("PFSELFTEST") == b"OK"
+    estimate = hyperloglog.estimate
+    monkeypatch.setattr(hyperloglog, "estimate", lambda registers: estimate(registers) * 2)
+    assert local.error("PFSELFTEST") == "TESTFAILED an estimate is far from the truth"
+    monkeypatch.undo()
+    monkeypatch.setattr(hyperloglog, "merged", lambda parts: bytes(hyperloglog.REGISTERS))
+    assert local.error("PFSELFTEST") == "TESTFAILED a union has other registers than its whole"
