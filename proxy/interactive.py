@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from proxy.actions import Action, Commit, Forget, GiveToken, Pledge, Prepare, Release, Step, TakeToken
-from proxy.transaction import Counters, answered, locked_keys
+from proxy.transaction import Counters, answered
 from shardkv.errors import CommandError
 from shardkv.locks import LockKey, Transaction
 from shardkv.plan import Call, Read, coded
@@ -54,8 +54,8 @@ class Interaction:
     def perform(self, call: Call, context: int) -> Steps:
         """Carries out one command; returns the reply's value, or as the context says, of one shard's reply
         the encoded form."""
-        shards = list(call.positions())
-        keys, whole = locked_keys(call)
+        shards = list(call.positions)
+        keys, whole = call.locks()
         if call.command.plan is None or (len(shards) == 1 and not call.spreads):
             shard = shards[0] if shards else 0
             batch = coded(context, [call.args])

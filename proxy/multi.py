@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from proxy.backend import Block
 from proxy.interactive import Interaction, Steps
-from proxy.transaction import locked_keys
 from shardkv import errors, limits
-from shardkv.command import COMMANDS, Command, LockNames, Place, lock_keys
+from shardkv.command import COMMANDS, Command, Place, lock_keys
 from shardkv.errors import CommandError
 from shardkv.locks import LockKey
 from shardkv.plan import SINGLE_HOP, Call, Hop, Parts, Plan, Read, Values, Write, coded
@@ -254,9 +253,10 @@ class ExecCall(Call):
     def needs_locks(self) -> bool:
         return True
 
-    def locks(self) -> LockNames:
+    def locks(self) -> tuple[dict[int, list[LockKey]], bool]:
         watch = self.execution.watch
-        return self.execution.keys + (list(watch.keys) if watch is not None else []), self.execution.whole
+        watched = list(watch.keys) if watch is not None else []
+        return self.locks_by_shard(self.execution.keys + watched, self.execution.whole)
 
     def value_of(self, reply: bytes) -> Any:
         return reply
@@ -277,7 +277,7 @@ class ExecCall(Call):
     def conduct(self, interaction: Interaction) -> Steps:
         """Carries out one command after the other."""
         execution = self.execution
-        keys, whole = locked_keys(self)
+        keys, whole = self.locks()
         if not (yield from interaction.lock(keys, whole, self)):
             return NULL_ARRAY
         for queued in execution.queued:

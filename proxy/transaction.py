@@ -63,7 +63,7 @@ def transact(
                  that find in one hop what the next one looks at always do.
     """
     counters.commands += 1
-    keys, whole = locked_keys(call)
+    keys, whole = call.locks()
     if not call.writes and not call.needs_locks and not (lock_reads and keys):
         return (yield from _look(call))
     attempt = 0
@@ -84,17 +84,6 @@ def transact(
 
 
 _BUSY = object()
-
-
-def locked_keys(call: Call) -> tuple[dict[int, list[LockKey]], bool]:
-    """What a command locks: keys by shard; or, if it has none, the whole of every shard."""
-    keys, whole = call.locks()
-    if whole:
-        return {shard: [] for shard in range(call.shards)}, True
-    found: dict[int, list[LockKey]] = {}
-    for db, key in keys:
-        found.setdefault(call.shard_of(key), []).append((db, key))
-    return found, False
 
 
 def _look(call: Call) -> Generator[Action, Any, Any]:

@@ -18,10 +18,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
-from shardkv.command import COMMANDS, Command, LockNames, lock_keys
+from shardkv.command import COMMANDS, Command, lock_keys
 from shardkv.errors import CommandError
+from shardkv.locks import LockKey
 from shardkv.resp.replies import OK, unpack_raw
 from shardkv.slots import SLOTS, slot_of
 from shardkv.wire import Batch
@@ -101,9 +103,25 @@ class Call:
         made: Plan = self.command.plan(self)
         return made
 
-    def locks(self) -> LockNames:
-        """What it needs for itself while it is carried out."""
-        return lock_keys(self.db, self.command, self.args)
+    def locks(self) -> tuple[dict[int, list[LockKey]], bool]:
+        """What it needs for itself while it is carried out: keys by shard; or, if it has none, the whole of
+        every shard."""
+        if self.command.locks is None and self.positions:
+            db, args = self.db, self.args
+            return {
+                shard: [(db, args[position]) for position in positions]
+                for shard, positions in self.positions.items()
+            }, False
+        return self.locks_by_shard(*lock_keys(self.db, self.command, self.args))
+
+    def locks_by_shard(self, keys: list[LockKey], whole: bool) -> tuple[dict[int, list[LockKey]], bool]:
+        """The same, from what `lock_keys` says."""
+        if whole:
+            return {shard: [] for shard in range(self.shards)}, True
+        found: dict[int, list[LockKey]] = {}
+        for name in keys:
+            found.setdefault(self.shard_of(name[1]), []).append(name)
+        return found, False
 
     def done(self) -> None:
         """It is over."""
@@ -121,11 +139,17 @@ class Call:
         """The shard that owns a key."""
         return self.slot_table[slot_of(key)]
 
+    @cached_property
     def positions(self) -> dict[int, list[int]]:
         """The positions of the command's keys in its request, by shard."""
+        args, slot_table = self.args, self.slot_table
         found: dict[int, list[int]] = {}
-        for position in self.command.key_positions(self.args):
-            found.setdefault(self.shard_of(self.args[position]), []).append(position)
+        for position in self.command.key_positions(args):
+            shard = slot_table[slot_of(args[position])]
+            if shard in found:
+                found[shard].append(position)
+            else:
+                found[shard] = [position]
         return found
 
     def by_shard(self) -> Parts:
@@ -134,7 +158,7 @@ class Call:
         step = self.command.keys[0].step
         return {
             shard: [[self.args[0], *(arg for at in positions for arg in self.args[at : at + step])]]
-            for shard, positions in self.positions().items()
+            for shard, positions in self.positions.items()
         }
 
     def run_of(self, slot: int, most: int) -> tuple[int, int]:
@@ -205,7 +229,7 @@ def values_of_keys(call: Call) -> Plan:
     values = yield _hop(call, call.by_shard())
     check(values)
     found: dict[int, Any] = {}
-    for shard, positions in call.positions().items():
+    for shard, positions in call.positions.items():
         found.update(zip(positions, values[shard][0], strict=True))
     return [found[position] for position in sorted(found)]
 

@@ -127,7 +127,7 @@ def _read_parts(call: Call) -> Read:
     return Read(
         {
             shard: [[b"PFREGISTERS", *(args[at] for at in positions)]]
-            for shard, positions in call.positions().items()
+            for shard, positions in call.positions.items()
         }
     )
 
