@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Protocol
 from shardkv import errors, limits
 from shardkv.errors import CommandError
 from shardkv.resp.replies import encode_error, raw
-from shardkv.wire import FrameReader, FrameWriter, decode_replies
+from shardkv.wire import PUBLISHED, Batch, FrameReader, FrameWriter, decode_replies
 
 logger = logging.getLogger("proxy.backend")
 
@@ -77,6 +77,10 @@ class Backend:
         self._was_up = False
         self.congested = False
         """Whether the shard takes requests more slowly than they come."""
+        self.greeting: Callable[[], Batch] = list
+        """Gives the requests that a shard's new process gets before all others."""
+        self.published: Callable[[list[bytes]], None] = _ignore
+        """Takes what the shard has to tell subscribers."""
         self._changed = changed
         self._loop = loop
         self._requests: list[list[Any]] = []
@@ -96,14 +100,45 @@ class Backend:
 
     def attach(self, read_fd: int, write_fd: int) -> None:
         """Starts to use fresh pipes to a shard's (new) process."""
-        self.detach()
+        self._part()
         for fd in (read_fd, write_fd):
             os.set_blocking(fd, False)
         self._reader = FrameReader(read_fd)
         self._writer = FrameWriter(write_fd)
-        self._loop.add_reader(read_fd, self._receive)
+        self._loop.add_reader(read_fd, self.receive)
         self.up = self._was_up = True
+        self._greet()
         self._changed()
+
+    def _part(self) -> None:
+        """Gives up the pipes, if there are any. What the dead process has told subscribers is still passed
+        on; its replies are not, for the state they speak of is gone."""
+        told: list[bytes] = []
+        try:
+            for _ in range(limits.PIPE_BYTES // limits.PIPE_READ_BYTES + 1):
+                for frame in self._reader.receive() if self._reader is not None else ():
+                    _, late = decode_replies(frame)
+                    told += [reply for ticket, reply in late if ticket == PUBLISHED]
+        except Exception:
+            logger.exception("shard %d died with a broken frame", self.shard)
+        self.detach()
+        if told:
+            self.published(told)
+
+    def _greet(self) -> None:
+        assert self._writer is not None
+        requests = self.greeting()
+        if not requests:
+            return
+        block = new_block(NOBODY, len(requests), ValueBlock)
+        self._inflight.append(([block] * len(requests), list(range(len(requests)))))
+        try:
+            self._writer.send(requests)
+        except OSError:
+            self._part()
+            return
+        if self._writer.backlog_bytes:
+            self._loop.add_writer(self._writer.fd, self._flush_backlog)
 
     def detach(self) -> None:
         """Gives up the pipes: the shard's process is gone. What it had not answered gets an error."""
@@ -153,7 +188,7 @@ class Backend:
             writer.send(self._requests)
         except OSError:
             self._forget_batch()
-            self.detach()
+            self._part()
             return
         self._forget_batch()
         if writer.backlog_bytes:
@@ -173,7 +208,7 @@ class Backend:
         try:
             done = writer.flush()
         except OSError:
-            self.detach()
+            self._part()
             return
         if done:
             self._loop.remove_writer(writer.fd)
@@ -183,16 +218,21 @@ class Backend:
 
     # -- replies --------------------------------------------------------------------------------
 
-    def _receive(self) -> None:
+    def receive(self) -> None:
+        """Takes what the shard has sent by now."""
         reader = self._reader
         assert reader is not None
         touched: list[Block] = []
+        published: list[bytes] = []
         try:
             for frame in reader.receive():
                 replies, late = decode_replies(frame)
                 if replies is not None:
                     self._fill(replies, touched)
                 for ticket, reply in late:
+                    if ticket == PUBLISHED:
+                        published.append(reply)
+                        continue
                     block, index = self._late.pop(ticket)
                     block[index] = reply
                     touched.append(block)
@@ -204,6 +244,8 @@ class Backend:
             return
         for block in touched:
             block.owner.deliver()
+        if published:
+            self.published(published)
         if reader.closed:
             self.detach()
         elif self._requests and not self._inflight:
@@ -222,6 +264,10 @@ class Backend:
                 if reply is None:
                     self._late[self._tickets] = (block, index)
                     self._tickets += 1
+
+
+def _ignore(told: list[bytes]) -> None:
+    pass
 
 
 def _fail(places: list[tuple[Block, int]], text: bytes) -> None:

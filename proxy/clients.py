@@ -195,13 +195,15 @@ _MATCHES: dict[str, Callable[[Session, Any], bool]] = {
 
 def client_type(session: Session) -> str:
     """The class of a client, as TYPE filters name it."""
-    return "normal"
+    return "pubsub" if session.is_subscribed else "normal"
 
 
 def flags(session: Session) -> str:
     """What is particular about a client, a letter each
     (https://redis.io/docs/latest/commands/client-list/)."""
-    letters = "b" if session.held else ""
+    letters = "P" if session.is_subscribed else ""
+    if session.held:
+        letters += "b"
     if session.queue is not None:
         letters += "x"
     if session.closing:
@@ -225,10 +227,13 @@ def line(session: Session) -> bytes:
     command = session.last_command
     queued = -1 if session.queue is None else len(session.queue.requests)
     library = session.library
+    names = ((), (), ()) if session.subscriber is None else session.subscriber.names
+    channels, patterns, shard_channels = map(len, names)
     return (
         f"id={session.id} addr={address} laddr={own_address} fd={session.file_descriptor} "
         f"name={_shown(session.name)} age={_age_s(session.created_s)} idle={_age_s(session.last_active_s)} "
-        f"flags={flags(session)} db={session.db} sub=0 psub=0 ssub=0 multi={queued} "
+        f"flags={flags(session)} db={session.db} sub={channels} psub={patterns} "
+        f"ssub={shard_channels} multi={queued} "
         f"qbuf={query} qbuf-free=0 argv-mem={waiting} multi-mem=0 rbs=0 rbp=0 "
         f"obl=0 oll={int(replies > 0)} omem={replies} tot-mem={query + waiting + replies} "
         f"events={'rw' if replies else 'r'} cmd={'NULL' if command is None else command.name} "

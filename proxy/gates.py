@@ -36,4 +36,16 @@ def queueing(session: Session, command: Command, args: list[Any]) -> None:
         raise CommandError(errors.NOT_IN_MULTI)
 
 
-GATES: tuple[Gate, ...] = (arity, authenticated, queueing)
+_WHILE_SUBSCRIBED = frozenset(
+    {"subscribe", "unsubscribe", "psubscribe", "punsubscribe", "ssubscribe", "sunsubscribe"}
+    | {"ping", "quit", "reset"}
+)
+
+
+def subscribed(session: Session, command: Command, args: list[Any]) -> None:
+    """With RESP2 a client that waits for messages can do little else."""
+    if session.is_confined and command.name not in _WHILE_SUBSCRIBED:
+        raise CommandError(errors.not_while_subscribed(command.name))
+
+
+GATES: tuple[Gate, ...] = (arity, authenticated, queueing, subscribed)

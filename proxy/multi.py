@@ -8,6 +8,7 @@ out.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from inspect import iscoroutinefunction
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 NOT_QUEUED = frozenset({"multi", "exec", "discard", "watch", "quit", "reset"})
 """Commands that are carried out between MULTI and EXEC at once."""
+
+REFUSED_AT_EXEC = {"ssubscribe": errors.SSUBSCRIBE_INSIDE_MULTI}
+"""Commands that can be queued, but not carried out."""
 
 
 @dataclass
@@ -115,8 +119,14 @@ class Execution:
         self.queued: list[_Queued] = []
         self.is_interactive = False
         """Whether a command's work on one shard depends on what is found on another."""
-        self.awaited: list[tuple[int, Command, CoroutineType[Any, Any, Any]]] = []
-        """Commands of the proxy that take time, and the places of their replies."""
+        self.before: list[tuple[int, Command, list[Any]]] = []
+        self.after: list[tuple[int, Command, list[Any]]] = []
+        """Commands of the proxy that wait for their turn, because they take time or follow one that does, and
+        the places of their replies. Those that follow a message's publishing are carried out after the
+        shards' commands, because they may change who gets it; all others before."""
+        self.publishes = False
+        self.is_done = False
+        """Whether the shards' commands are carried out."""
 
     def begin(self, block: Block, index: int) -> None:
         """Has everything carried out; the reply goes to a place in a block."""
@@ -141,39 +151,55 @@ class Execution:
             len(proxy.backends),
             execution=self,
         )
-        if self.awaited:
+        if self.before or self.after:
             self.session.await_(COMMANDS["exec"], self._await(call), block, index)
         else:
             proxy.coordinator.carry_out(self.session, call, block, index)
 
     async def _await(self, call: ExecCall) -> Encoded:
-        """Carries out first what takes the proxy itself some time."""
+        """Carries out, beside the shards' commands, what takes the proxy itself some time."""
+        await self._take_turns(self.before)
+        reply = await self.proxy.coordinator.reply_of(self.session, call)
+        if not self.after or not self.is_done:
+            return Encoded(reply)
+        await self._take_turns(self.after)
+        return self.array()
+
+    async def _take_turns(self, commands: list[tuple[int, Command, list[Any]]]) -> None:
         session = self.session
-        for place, command, work in self.awaited:
-            self.replies[place] = session.encode(await session.outcome(command, work))
-        return Encoded(await self.proxy.coordinator.reply_of(session, call))
+        for place, command, args in commands:
+            value = session.call(command, args)
+            if value.__class__ is CoroutineType:
+                value = await session.outcome(command, value)
+            self.replies[place] = session.encode(value)
 
     def array(self) -> Encoded:
         """All replies as one, when each is there."""
+        self.is_done = True
         return Encoded(b"*%d\r\n%b" % (len(self.replies), b"".join(self.replies)))  # type: ignore[arg-type]
 
     # -- where each command goes ------------------------------------------------------------------
 
     def _call(self, command: Command, args: list[Any]) -> None:
-        """Carries out a command of the proxy itself, or has it wait for its turn if it takes time."""
-        value = self.session.call(command, args)
-        if value.__class__ is CoroutineType:
-            self.awaited.append((len(self.replies), command, value))
-            value = None
+        """Carries out a command of the proxy itself, or has it wait for its turn."""
+        value: Any = None
+        if command.name in REFUSED_AT_EXEC:
+            value = CommandError(REFUSED_AT_EXEC[command.name])
+        elif self.before or self.after or iscoroutinefunction(command.handler):
+            turns = self.after if self.publishes else self.before
+            turns.append((len(self.replies), command, args))
+        else:
+            value = self.session.call(command, args)
         self.replies.append(self.session.encode(value))
 
     def _add(self, command: Command, args: list[Any]) -> None:
         """Finds out what one command needs."""
         session, proxy = self.session, self.proxy
+        self.publishes = self.publishes or bool(command.routed_by)
         keys, whole = lock_keys(session.db, command, args)
         self.keys += keys
         self.whole = self.whole or whole
-        slots = [slot_of(args[position]) for position in command.key_positions(args)]
+        slots = [slot_of(args[position]) for position in command.route_positions(args)]
         shards = {proxy.slot_table[slot] for slot in slots}
         call = Call(command, args, session.db, proxy.slot_table, len(proxy.backends))
         slot = slots[0] if slots else 0

@@ -20,6 +20,7 @@ from proxy.counters import Counters, Rates
 from proxy.gates import GATES
 from proxy.multi import Watch
 from proxy.pause import Pause
+from proxy.pubsub import PubSub
 from proxy.session import Session
 from proxy.supervision import Supervision
 from shardkv import clock, control, errors, limits, logs
@@ -70,6 +71,7 @@ class Proxy:
         """Sessions whose clients do not take their replies as fast as they come."""
         self.backends = [Backend(shard, loop, self.look_around) for shard in range(shards)]
         self.slot_backends = [self.backends[slot_table[slot]] for slot in range(SLOTS)]
+        self.pubsub = PubSub(self)
         self.supervision = Supervision(self, channel)
         self.coordinator = Coordinator(self)
         self.blocking = Blocking(self)
@@ -125,6 +127,8 @@ class Proxy:
         """A client is gone."""
         if self.sessions.pop(session.id, None) is not None:
             self.census.left()
+        if session.subscriber is not None:
+            self.pubsub.dismiss(session.subscriber)
         self.stalled.discard(session)
         self.slow_readers.discard(session)
         if self._draining_until_s is not None and not self.sessions:
@@ -150,7 +154,8 @@ class Proxy:
         """Closes the connections of clients that have not sent anything since then and do not wait for
         anything."""
         for session in list(self.sessions.values()):
-            if session.last_active_s < since_s and not session.suspended and not session.stalled:
+            waits = session.suspended or session.stalled or session.is_subscribed
+            if session.last_active_s < since_s and not waits:
                 session.abort()
 
     def drain(self) -> None:
@@ -238,7 +243,7 @@ class Proxy:
 
         False if the shard takes no more now.
         """
-        positions = command.key_positions(args)
+        positions = command.route_positions(args)
         slots = [slot_of(args[position]) for position in positions]
         shards = {self.slot_table[slot] for slot in slots}
         if any(self.backends[shard].congested for shard in shards):

@@ -30,6 +30,7 @@ from shardkv.wire import pack_context
 
 if TYPE_CHECKING:
     from proxy.blocking import Waiting
+    from proxy.pubsub import Subscriber
     from proxy.server import Proxy
 
 logger = logging.getLogger("proxy.session")
@@ -78,6 +79,8 @@ class Session(asyncio.Protocol):
         self.queue: Queue | None = None
         """What the client has sent since MULTI, if it has."""
         self.watch: Watch | None = None
+        self.subscriber: Subscriber | None = None
+        """What the client has subscribed to, if it has."""
         self._blocks: deque[Block] = deque()
         self._outstanding = 0
         self._window = limits.FIRST_BLOCK_REQUESTS
@@ -424,6 +427,8 @@ class Session(asyncio.Protocol):
         self.suspended = False
         block[index] = reply
         self.deliver()
+        if self.subscriber is not None:
+            self.subscriber.release()
         self._go_on()
 
     # -- replies out ----------------------------------------------------------------------------
@@ -467,7 +472,8 @@ class Session(asyncio.Protocol):
         if self.transport.is_closing():
             return
         waiting_bytes = self.transport.get_write_buffer_size()
-        limit = self.proxy.config.client_output_buffer_limit.normal
+        classes = self.proxy.config.client_output_buffer_limit
+        limit = classes.pubsub if self.is_subscribed else classes.normal
         now_s = clock.monotonic()
         if not limit.soft_bytes or waiting_bytes < limit.soft_bytes:
             self.over_soft_limit_s = None
@@ -475,11 +481,13 @@ class Session(asyncio.Protocol):
             self.over_soft_limit_s = now_s
         over_s = 0.0 if self.over_soft_limit_s is None else now_s - self.over_soft_limit_s
         if 0 < limit.hard_bytes <= waiting_bytes or over_s > limit.soft_seconds:
-            logger.warning(
-                "client id=%d closed: %d bytes of replies that it does not read", self.id, waiting_bytes
-            )
-            self.proxy.counters.output_limit_disconnections += 1
-            self.abort()
+            self.drop_slow_reader(waiting_bytes)
+
+    def drop_slow_reader(self, waiting_bytes: int) -> None:
+        """Closes the connection because of all that waits for the client."""
+        logger.warning("client id=%d closed: %d bytes that it does not read", self.id, waiting_bytes)
+        self.proxy.counters.output_limit_disconnections += 1
+        self.abort()
 
     # -- transactions ----------------------------------------------------------------------------
 
@@ -502,8 +510,22 @@ class Session(asyncio.Protocol):
         self.reader.restricted = not self.authenticated
         # Whether every gate is open and each request gets a reply: then the fast way is the right one.
         self.plain = (
-            self.authenticated and not self.replies_off and not self.skip_reply and self.queue is None
+            self.authenticated
+            and not self.replies_off
+            and not self.skip_reply
+            and self.queue is None
+            and not self.is_confined
         )
+
+    @property
+    def is_subscribed(self) -> bool:
+        """Whether it waits for messages."""
+        return self.subscriber is not None and self.subscriber.is_listening
+
+    @property
+    def is_confined(self) -> bool:
+        """Whether it may ask for few things only, because its protocol cannot tell replies from messages."""
+        return self.protocol == 2 and self.is_subscribed
 
     @property
     def held(self) -> bool:

@@ -219,6 +219,7 @@ class Supervisor:
         code = 1
         try:
             die_with_parent(parent)
+            proxies = sum(proxy.channel is not None for proxy in self.proxies)
             reset_signals()
             self._selector.close()
             for sock in self._wakeup:
@@ -230,7 +231,7 @@ class Supervisor:
             setproctitle.setproctitle(f"shardkv: {child.name} {self.listeners.title}")
             if child.kind == WORKER:
                 self.listeners.close()
-                code = worker.run(child.index, self.config, self.slot_table, channel)
+                code = worker.run(child.index, self.config, self.slot_table, channel, proxies)
             else:
                 os.close(self._lock_fd)
                 server.run(

@@ -203,6 +203,8 @@ class Command:
     locks them (see `plan.Read`)."""
     waits: Any = None
     """How a request waits for data (see shardkv.blocking); None if none ever does."""
+    routed_by: int = 0
+    """The position of a word that is no key but has a home like one: a channel."""
     internal: bool = False
     tips: tuple[str, ...] = ()
     history: tuple[tuple[str, str], ...] = ()
@@ -216,14 +218,17 @@ class Command:
     def __post_init__(self) -> None:
         self.least = abs(self.arity)
         self.most = self.arity if self.arity > 0 else 1 << 30
-        # A request of the simplest and most frequent shape: one key, in the first place.
-        self.one_key = (
-            self.place is Place.SHARD
-            and len(self.keys) == 1
-            and self.keys[0].begin == 1
-            and self.keys[0].last == 0
-            and self.keys[0].numkeys is None
-            and not self.keys[0].is_channel
+        # A request of the simplest and most frequent shape: one key, or what has a home like one, in the
+        # first place.
+        self.one_key = self.place is Place.SHARD and (
+            self.routed_by == 1
+            or (
+                len(self.keys) == 1
+                and self.keys[0].begin == 1
+                and self.keys[0].last == 0
+                and self.keys[0].numkeys is None
+                and not self.keys[0].is_channel
+            )
         )
         self.writes = bool(self.flags & Flag.WRITE)
         self.code = self.id << SLOT_BITS
@@ -247,6 +252,10 @@ class Command:
             if not spec.is_channel:
                 found += positions
         return found
+
+    def route_positions(self, args: Sequence[bytes]) -> list[int]:
+        """The positions of what says which shards a request concerns."""
+        return [self.routed_by] if self.routed_by else self.key_positions(args)
 
     def key_access(self, args: Sequence[bytes]) -> list[tuple[int, str]]:
         """The position of each key in a request, and the access flags of its specification."""
@@ -356,6 +365,7 @@ def command(
     locks: Callable[[int, Any], LockNames] | None = None,
     spreads: Callable[[Sequence[Any]], bool] = does_not_spread,
     waits: Any = None,
+    routed_by: int = 0,
     internal: bool = False,
     tips: tuple[str, ...] = (),
     history: tuple[tuple[str, str], ...] = (),
@@ -403,6 +413,7 @@ def command(
             locks=locks,
             spreads=spreads,
             waits=waits,
+            routed_by=routed_by,
             internal=internal,
             tips=tips,
             history=history,

@@ -28,6 +28,8 @@ class Draft:
         """What is to be logged."""
         self.events: list[tuple[Database, bytes, str]] = []
         """The changes that others are to be told of: database, key, event."""
+        self.messages: list[tuple[int, bytes, bytes]] = []
+        """What is to be published: kind and name of a channel, and the message."""
         self._shard = shard
         self._logged_db = START_OF_FILE
         self._undo: list[Callable[[], None]] = []
@@ -40,7 +42,7 @@ class Draft:
     @property
     def is_empty(self) -> bool:
         """Whether nothing has been changed."""
-        return not self.records and not self.events
+        return not self.records and not self.events and not self.messages
 
     @contextmanager
     def open(self) -> Iterator[None]:
@@ -68,6 +70,8 @@ class Draft:
             self._shard.graveyard += content.clear()
         for db, key, event in self.events:
             self._shard.observe(db, key, event)
+        for kind, channel, message in self.messages:
+            self._shard.channels.publish(kind, channel, message)
 
     def undo(self) -> None:
         """Makes everything as it was."""

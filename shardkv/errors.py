@@ -330,6 +330,19 @@ def subcommand_syntax(container: str, name: bytes) -> bytes:
     )
 
 
+# -- publish/subscribe ------------------------------------------------------------------------
+
+SSUBSCRIBE_INSIDE_MULTI = b"ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client"
+
+
+def not_while_subscribed(name: str) -> bytes:
+    """Takes the declared name, `client|kill` for a subcommand, in lower case."""
+    return (
+        b"ERR Can't execute '%b': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed "
+        b"in this context" % name.encode()
+    )
+
+
 # -- the request protocol ---------------------------------------------------------------------
 
 TOO_BIG_COUNT = b"ERR Protocol error: too big mbulk count string"

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from shardkv.channels import CHANNEL, PATTERN, SHARD_CHANNEL
+
 if TYPE_CHECKING:
     from shardkv.aof.log import AppendLog
     from shardkv.keyspace import Database
@@ -66,6 +68,10 @@ class WorkerFigures(msgspec.Struct):
     parts_ns: dict[str, int]
     """Running time in ns of what commands over several shards had done here."""
     errors: dict[str, int]
+    pubsub_channels: int
+    pubsub_patterns: int
+    """The same on every shard."""
+    pubsubshard_channels: int
     log: LogFigures | None
 
 
@@ -91,6 +97,9 @@ def figures(worker: Worker) -> WorkerFigures:
         commands={name: (stats.calls, stats.ns, stats.failed) for name, stats in shard.stats.items()},
         parts_ns={name: stats.ns for name, stats in shard.part_stats.items()},
         errors=shard.totals.errors,
+        pubsub_channels=len(shard.channels.names(CHANNEL)),
+        pubsub_patterns=len(shard.channels.names(PATTERN)),
+        pubsubshard_channels=len(shard.channels.names(SHARD_CHANNEL)),
         log=None if worker.journal.log is None else _log(worker.journal.log),
     )
 

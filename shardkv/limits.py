@@ -76,6 +76,16 @@ PIPE_BACKLOG_BYTES = 8 * 1024 * 1024
 MAX_FRAME_BYTES = 2**31 - 1
 """A frame longer than this is a broken peer, not a message."""
 
+# -- publish/subscribe ------------------------------------------------------------------------
+
+MESSAGES_BACKLOG_BYTES = 64 * 1024 * 1024
+"""With more waiting for a proxy that does not take it, what is published is not kept for it, and its
+subscribers are disconnected."""
+
+WAIT_FOR_SUBSCRIPTIONS_S = 1.0
+"""How long a shard that has been restarted waits for all proxies to say what their clients have subscribed
+to."""
+
 # -- control channel --------------------------------------------------------------------------
 
 MAX_CONTROL_BYTES = 64 * 1024 * 1024

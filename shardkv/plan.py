@@ -106,7 +106,7 @@ class Call:
     def locks(self) -> tuple[dict[int, list[LockKey]], bool]:
         """What it needs for itself while it is carried out: keys by shard; or, if it has none, the whole of
         every shard."""
-        if self.command.locks is None and self.positions:
+        if self.positions and self.command.locks is None and not self.command.routed_by:
             db, args = self.db, self.args
             return {
                 shard: [(db, args[position]) for position in positions]
@@ -141,10 +141,10 @@ class Call:
 
     @cached_property
     def positions(self) -> dict[int, list[int]]:
-        """The positions of the command's keys in its request, by shard."""
+        """The positions of the command's keys in its request, or of its channel, by shard."""
         args, slot_table = self.args, self.slot_table
         found: dict[int, list[int]] = {}
-        for position in self.command.key_positions(args):
+        for position in self.command.route_positions(args):
             shard = slot_table[slot_of(args[position])]
             if shard in found:
                 found[shard].append(position)

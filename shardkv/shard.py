@@ -16,6 +16,7 @@ import hiredis
 
 from shardkv import clock, errors
 from shardkv.aof.record import START_OF_FILE, record
+from shardkv.channels import Channels
 from shardkv.command import BY_ID, Command, Handler, lock_keys, lookup
 from shardkv.drafts import Draft
 from shardkv.errors import CommandError
@@ -85,6 +86,7 @@ class Shard:
         self.serving = Serving(self)
         self.ready = self.serving.waiters.ready
         """Changed keys that somebody waits for."""
+        self.channels = Channels()
         self.now_ms = self.now_s = 0
         self.tick()
         self.dirty = 0
@@ -162,6 +164,14 @@ class Shard:
         """Tells whoever wants to hear of it that a key has changed."""
         for observer in self.observers:
             observer(db, key, event)
+
+    def publish(self, kind: int, channel: bytes, message: bytes) -> int:
+        """Has a message sent to the subscribers of a channel (see shardkv.channels), by a transaction that
+        may still be undone only when it counts; returns how many they are."""
+        if self.draft is None:
+            return self.channels.publish(kind, channel, message)
+        self.draft.messages.append((kind, channel, message))
+        return self.channels.receivers(kind, channel)
 
     def swap(self, first: int, second: int) -> None:
         """Exchanges the contents of two databases."""

@@ -7,7 +7,8 @@ A frame is a 4-byte little-endian length and a MessagePack body.
 - From a worker, for each batch in turn: `[replies, late]`. `replies` holds one entry a request, in order:
   the encoded reply, or nil for one that comes later (the request waits for a locked key or for data).
   `late` holds `[ticket, reply]` of such requests; the n-th nil on a pipe has ticket n, counted from 0.
-  A frame that carries late replies alone has nil for `replies`.
+  A frame that carries late replies alone has nil for `replies`. With the ticket `PUBLISHED` comes no reply,
+  but what subscribers are to be told (see shardkv.channels), encoded.
 
 Encoding and decoding do no I/O; `FrameReader` and `FrameWriter` move frames over a file descriptor and never
 block.
@@ -32,6 +33,8 @@ MAX_COMMANDS: Final = 1 << COMMAND_BITS
 
 RAW: Final = 0
 """Instead of RESP 2 or 3: the reply is a MessagePack value, for the coordinator to work with."""
+
+PUBLISHED: Final = -1
 
 Batch = list[list[Any]]
 Reply = bytes | None

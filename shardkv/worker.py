@@ -15,6 +15,8 @@ from collections.abc import Callable
 from typing import Any
 
 from shardkv import clock, control, errors, figures, limits, logs
+from shardkv.channels import LOST, encode_told
+from shardkv.command import BY_ID, Flag
 from shardkv.errors import CommandError
 from shardkv.journal import Journal, Safe
 from shardkv.locks import Transaction
@@ -23,7 +25,7 @@ from shardkv.settings import Config
 from shardkv.shard import ENCODERS, Shard
 from shardkv.slots import SLOT_BITS
 from shardkv.transactions import Late
-from shardkv.wire import Batch, FrameReader, FrameWriter, Reply, decode_batch, unpack_context
+from shardkv.wire import PUBLISHED, Batch, FrameReader, FrameWriter, Reply, decode_batch, unpack_context
 
 logger = logging.getLogger("shardkv.worker")
 
@@ -49,6 +51,8 @@ class ProxyLink:
         self.waits_for_room = False
         self.held_back = False
         self.closed = False
+        self.loses_messages = False
+        """Whether it takes messages so slowly that it gets none for a while."""
         self._tickets = 0
 
     def next_ticket(self) -> int:
@@ -61,7 +65,9 @@ class ProxyLink:
         turn, self.turn = self.turn, []
         late, last = self.late, None
         if late:
-            # They go with the last frame, behind the tickets that they may belong to.
+            # One frame holds the last replies and all that comes late, which may belong to tickets of these;
+            # and who is told that a message is published may rely on it that the message is on its way, even
+            # if this process is dead a moment later.
             last = turn.pop()[1] if turn else None
         for _, replies in turn:
             self.writer.send((replies, ()))
@@ -110,12 +116,17 @@ class Worker:
 
     # -- the loop -------------------------------------------------------------------------------
 
-    def load(self) -> None:
-        """Loads the shard's data; meanwhile every request is answered with LOADING."""
+    def load(self, proxies: int) -> None:
+        """Loads the shard's data; meanwhile every request is answered with LOADING. So many proxies are there
+        already."""
         for _ in self.journal.load():
             self.turn(0)
             if self.stopping:
                 return
+        # Nothing is published before it is known who has subscribed.
+        until_s = clock.monotonic() + limits.WAIT_FOR_SUBSCRIPTIONS_S
+        while self.shard.channels.proxies < proxies and clock.monotonic() < until_s and not self.stopping:
+            self.turn(max(0.0, until_s - clock.monotonic()))
         self.loading = False
         self.channel.send(control.Ready())
         self._report_doubt(list(self.shard.transactions.open))
@@ -147,6 +158,8 @@ class Worker:
         safe = self.journal.commit()
         if safe is not Safe.EVERYTHING:
             self._refuse_what_is_not(safe)
+        if self.shard.channels.outboxes:
+            self._hand_out_messages()
         for link in list(self.links.values()):
             if link.turn or link.late:
                 self._send(link)
@@ -182,7 +195,10 @@ class Worker:
             for frame in reader.receive():
                 batch = decode_batch(frame)
                 link.turn.append(
-                    (batch, self._answer_loading(batch) if self.loading else self.shard.run(batch, link))
+                    (
+                        batch,
+                        self._answer_loading(batch, link) if self.loading else self.shard.run(batch, link),
+                    )
                 )
         except Exception:
             logger.exception("proxy %d sent a broken frame", link.proxy)
@@ -190,9 +206,18 @@ class Worker:
         if reader.closed:
             self._detach(link)
 
-    def _answer_loading(self, batch: Batch) -> list[Reply]:
+    def _answer_loading(self, batch: Batch, link: ProxyLink) -> list[Reply]:
+        """Refuses requests, but for those between processes that can be carried out at any time."""
         error = CommandError(errors.LOADING)
-        return [ENCODERS[unpack_context(args[0] >> SLOT_BITS).protocol](error) for args in batch]
+        replies: list[Reply] = []
+        for args in batch:
+            context = unpack_context(args[0] >> SLOT_BITS)
+            command = BY_ID[context.command_id]
+            if command.internal and command.flags & Flag.LOADING:
+                replies += self.shard.run([args], link)
+            else:
+                replies.append(ENCODERS[context.protocol](error))
+        return replies
 
     def _refuse_what_is_not(self, safe: Safe) -> None:
         """The log, or the side log, could not be written: who wrote in this turn must not believe it was."""
@@ -203,11 +228,33 @@ class Worker:
             for link in self.links.values():
                 link.turn.clear()
                 link.late.clear()
+            self.shard.channels.outboxes.clear()
             return
         for link in self.links.values():
             for batch, replies in link.turn:
                 self.shard.refuse_logged(batch, replies, only_pledges=safe is Safe.ALL_BUT_PLEDGES)
             link.late = [self.shard.refuse_late(late) for late in link.late]
+
+    def _hand_out_messages(self) -> None:
+        """Adds what was published to what the proxies are sent. Those that only listen get it at once, so
+        that it is on its way to them when a publisher hears that it is done."""
+        told_ns = clock.perf_counter_ns()
+        outboxes, self.shard.channels.outboxes = self.shard.channels.outboxes, {}
+        for proxy, entries in outboxes.items():
+            link = self.links.get(proxy)
+            if link is None:
+                continue
+            loses = link.writer.backlog_bytes > limits.MESSAGES_BACKLOG_BYTES
+            if loses:
+                entries = [entry for entry in entries if isinstance(entry, int)]
+                if not link.loses_messages:
+                    logger.warning("proxy %d does not take what is published, its subscribers lose it", proxy)
+                    entries.append(LOST)
+            link.loses_messages = loses
+            if entries:
+                link.late.append(Late(PUBLISHED, encode_told((told_ns, entries)), None))
+                if not link.turn:
+                    self._send(link)
 
     # -- links ----------------------------------------------------------------------------------
 
@@ -227,6 +274,7 @@ class Worker:
             del self._by_fd[fd]
         link.close()
         self.shard.watches.forget_proxy(link.proxy)
+        self.shard.channels.forget_proxy(link.proxy)
         in_doubt = self.shard.transactions.forget_proxy(link.proxy)
         self._report_doubt(in_doubt)
 
@@ -364,14 +412,16 @@ def enlarge_pipe(fd: int) -> None:
         pass
 
 
-def run(index: int, config: Config, slot_table: list[int], channel: control.ControlChannel) -> int:
-    """The life of a worker process; returns its exit code."""
+def run(
+    index: int, config: Config, slot_table: list[int], channel: control.ControlChannel, proxies: int
+) -> int:
+    """The life of a worker process, with so many proxies there when it begins; returns its exit code."""
     worker = Worker(index, config, slot_table, channel)
     gc.collect()
     gc.freeze()
     # Values refer to no one, so there are no cycles to look for, and looking would take ever longer.
     gc.disable()
-    worker.load()
+    worker.load(proxies)
     worker.serve()
     if not worker.journal.close():
         worker.exit_code = 1

@@ -135,7 +135,7 @@ class Local:
                 return encode(command.handler(None, args))
         except CommandError as error:
             return encode(error)
-        slots = [slot_of(args[position]) for position in command.key_positions(args)]
+        slots = [slot_of(args[position]) for position in command.route_positions(args)]
         shards = {self.slot_table[slot] for slot in slots}
         if len(self.shards) == 1 or (len(shards) == 1 and not command.spreads(args)):
             code = wire.pack_code(wire.pack_context(self.db, protocol), command.id, slots[0] if slots else 0)

@@ -18,7 +18,7 @@ LAYERS = [
     {"structures", "rdb"},
     {"keyspace", "plan", "blocking"},
     {"scans", "walk"},
-    {"drafts", "transactions", "watches"},
+    {"channels", "drafts", "transactions", "watches"},
     {"shard", "serving", "rest"},
     {"commands"},
     {"journal", "figures", "worker"},

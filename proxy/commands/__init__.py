@@ -6,9 +6,20 @@ from proxy.commands import (
     config,
     connection,
     info,
+    pubsub,
     server,
     transactions,
     wait,
 )
 
-__all__ = ["client", "command", "config", "connection", "info", "server", "transactions", "wait"]
+__all__ = [
+    "client",
+    "command",
+    "config",
+    "connection",
+    "info",
+    "pubsub",
+    "server",
+    "transactions",
+    "wait",
+]

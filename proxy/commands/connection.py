@@ -118,6 +118,8 @@ def ping(session: Session, args: list[Any]) -> Any:
     """Returns the server's liveliness response."""
     if len(args) > 2:
         raise CommandError(errors.wrong_arity("ping"))
+    if session.is_confined:
+        return [b"pong", args[1] if len(args) == 2 else b""]
     return args[1] if len(args) == 2 else PONG
 
 
@@ -159,6 +161,15 @@ def select(session: Session, args: list[Any]) -> Any:
 )
 def reset(session: Session, args: list[Any]) -> Any:
     """Resets the connection."""
+    return _unsubscribe_and_reset(session) if session.is_subscribed else _reset(session)
+
+
+async def _unsubscribe_and_reset(session: Session) -> Status:
+    await session.proxy.pubsub.unsubscribe_all(session)
+    return _reset(session)
+
+
+def _reset(session: Session) -> Status:
     session.queue = None
     session.unwatch()
     session.db = 0
