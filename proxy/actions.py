@@ -38,17 +38,18 @@ class Prepare:
     watching: frozenset[int] = frozenset()
     """The client whose watched keys must be as they were, and the shards that watch for it. A shard where one
     was touched answers False, and locks nothing."""
+    holding: frozenset[int] = frozenset()
+    """The shards that hold locks for it already, and answer with an error if they have lost them."""
 
     def messages(self, context: int) -> dict[int, list[Any]]:
         """The request to each shard."""
-        mode = [self.exclusive, self.whole, self.wait]
         participants = sorted(self.pledge)
         return {
             shard: internal(
                 context,
                 "prepare",
                 self.transaction,
-                mode,
+                [self.exclusive, self.whole, self.wait, shard in self.holding],
                 locks,
                 coded(context, self.parts.get(shard, [])),
                 [participants, coded(context, self.pledge[shard])] if shard in self.pledge else None,
@@ -69,11 +70,20 @@ class Step:
     whole: bool
     parts: Parts
     """The requests, coded."""
+    holding: frozenset[int]
+    """As for Prepare."""
 
     def messages(self, context: int) -> dict[int, list[Any]]:
         """The request to each shard."""
         return {
-            shard: internal(context, "step", self.transaction, self.whole, locks, self.parts.get(shard, []))
+            shard: internal(
+                context,
+                "step",
+                self.transaction,
+                [self.whole, shard in self.holding],
+                locks,
+                self.parts.get(shard, []),
+            )
             for shard, locks in self.keys.items()
         }
 

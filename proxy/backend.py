@@ -154,11 +154,15 @@ class Backend:
         error = errors.shard_died(self.shard)
         lost = [pair for blocks, indexes in self._inflight for pair in zip(blocks, indexes, strict=True)]
         lost += self._late.values()
+        # What has not left yet is not for the next process either: it may be part of a transaction that the
+        # others have given up since.
+        unsent = list(zip(self._blocks, self._indexes, strict=True))
+        self._forget_batch()
         self._inflight.clear()
         self._late.clear()
         self._tickets = 0
         _fail([pair for pair in lost if pair[0][pair[1]] is None], error)
-        self._loop.call_soon(self.flush)
+        _fail(unsent, errors.shard_down(self.shard))
 
     # -- requests -------------------------------------------------------------------------------
 

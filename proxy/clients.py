@@ -5,7 +5,7 @@ can carry."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from proxy.passwords import is_user
@@ -218,7 +218,7 @@ def flags(session: Session) -> str:
 
 
 def line(session: Session) -> bytes:
-    """A client's line in CLIENT LIST, with the fields of Redis 7.2 and without a line break.
+    """A client's line in CLIENT LIST, with the fields of Redis 7.2 and watch, without a line break.
 
     There may be ten thousand of them, so it is all one format.
     """
@@ -226,6 +226,8 @@ def line(session: Session) -> bytes:
     query, waiting, replies = session.waiting_bytes
     command = session.last_command
     queued = -1 if session.queue is None else len(session.queue.requests)
+    queued_bytes = sum(len(word) for word in _queued_words(session))
+    watched = 0 if session.watch is None else len(session.watch.keys)
     library = session.library
     names = ((), (), ()) if session.subscriber is None else session.subscriber.names
     channels, patterns, shard_channels = map(len, names)
@@ -233,13 +235,20 @@ def line(session: Session) -> bytes:
         f"id={session.id} addr={address} laddr={own_address} fd={session.file_descriptor} "
         f"name={_shown(session.name)} age={_age_s(session.created_s)} idle={_age_s(session.last_active_s)} "
         f"flags={flags(session)} db={session.db} sub={channels} psub={patterns} "
-        f"ssub={shard_channels} multi={queued} "
-        f"qbuf={query} qbuf-free=0 argv-mem={waiting} multi-mem=0 rbs=0 rbp=0 "
-        f"obl=0 oll={int(replies > 0)} omem={replies} tot-mem={query + waiting + replies} "
+        f"ssub={shard_channels} multi={queued} watch={watched} "
+        f"qbuf={query} qbuf-free=0 argv-mem={waiting} multi-mem={queued_bytes} rbs=0 rbp=0 "
+        f"obl=0 oll={int(replies > 0)} omem={replies} tot-mem={query + waiting + queued_bytes + replies} "
         f"events={'rw' if replies else 'r'} cmd={'NULL' if command is None else command.name} "
         f"user={_shown(session.user)} redir=-1 resp={session.protocol} "
         f"lib-name={_shown(library[b'lib-name'])} lib-ver={_shown(library[b'lib-ver'])}"
     ).encode()
+
+
+def _queued_words(session: Session) -> Iterator[bytes]:
+    """What a client has queued since MULTI."""
+    if session.queue is not None:
+        for _, args in session.queue.requests:
+            yield from args
 
 
 def _shown(text: bytes) -> str:

@@ -44,6 +44,8 @@ class Coordinator:
         self.proxy = proxy
         self.counters = Counters()
         self.running: set[Work] = set()
+        self.exploring = 0
+        """How many of them lock keys as they go on."""
         # No transaction of any proxy, this one before a restart among them, may have the same number.
         self._numbers = itertools.count(secrets.randbits(62))
         self._to_forget: dict[int, list[Transaction]] = {}
@@ -89,8 +91,9 @@ class Coordinator:
 
     @property
     def lock_reads(self) -> bool:
-        """Whether mere looks need locks: clients of other proxies could come between them."""
-        return self.proxy.config.proxies > 1
+        """Whether mere looks need locks: clients of other proxies could come between them, or a transaction
+        that locks keys as it goes on."""
+        return self.proxy.config.proxies > 1 or self.exploring > 0
 
     async def reply_of(self, session: Session, call: Call) -> bytes:
         """The reply of a call that is part of a command the session waits for anyway."""
@@ -138,7 +141,9 @@ class Work:
         self._suspends = suspends
         self._nested = False
         self._context = wire.pack_context(call.db, wire.RAW, no_touch=session.no_touch)
+        self._explores = call.is_interactive or call.spreads
         coordinator.running.add(self)
+        coordinator.exploring += self._explores
 
     def step(self, outcome: Any) -> None:
         """Goes on to where the state machine has to wait again."""
@@ -207,6 +212,7 @@ class Work:
 
     def _finish(self, value: Any) -> None:
         self.coordinator.running.discard(self)
+        self.coordinator.exploring -= self._explores
         self.call.done()
         if isinstance(value, CommandError):
             self.proxy.counters.fail(self.call.command, value)

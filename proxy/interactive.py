@@ -90,8 +90,9 @@ class Interaction:
 
     def step(self, keys: dict[int, list[LockKey]], whole: bool, parts: dict[int, Batch]) -> Steps:
         """Locks keys and has shards run requests; returns their encoded replies."""
+        holding = frozenset(self.locked)
         self.locked |= keys.keys()
-        answers = yield Step(self.transaction, keys, whole, parts)
+        answers = yield Step(self.transaction, keys, whole, parts, holding)
         _check(answers)
         self.changed |= {shard for shard, (has_changed, _) in answers.items() if has_changed}
         return {shard: replies for shard, (_, replies) in answers.items()}

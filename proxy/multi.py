@@ -7,8 +7,8 @@ out.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from inspect import iscoroutinefunction
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +18,13 @@ from shardkv import errors, limits
 from shardkv.command import COMMANDS, Command, Place, lock_keys
 from shardkv.errors import CommandError
 from shardkv.locks import LockKey
+from shardkv.numbers import canonical_integer
 from shardkv.plan import SINGLE_HOP, Call, Hop, Parts, Plan, Read, Values, Write, coded
 from shardkv.resp.replies import NULL_ARRAY, OK, Encoded, unpack_raw
-from shardkv.slots import slot_of
+from shardkv.shard import ENCODERS
+from shardkv.slots import SLOT_BITS, slot_of
 from shardkv.watches import WatcherId
-from shardkv.wire import RAW, pack_context
+from shardkv.wire import RAW, pack_context, unpack_context
 
 if TYPE_CHECKING:
     from proxy.server import Proxy
@@ -70,8 +72,9 @@ class _Merge:
     hop: Hop
     start: dict[int, int]
     """Where its replies begin among those of each shard."""
+    encode: Callable[[Any], bytes]
 
-    def reply(self, session: Session, replies: dict[int, list[bytes]]) -> bytes:
+    def reply(self, replies: dict[int, list[bytes]]) -> bytes:
         values: Values = {
             shard: [unpack_raw(reply) for reply in replies[shard][at : at + len(self.hop.parts[shard])]]
             for shard, at in self.start.items()
@@ -79,9 +82,9 @@ class _Merge:
         try:
             self.plan.send(values)
         except StopIteration as stop:
-            return session.encode(stop.value)
+            return self.encode(stop.value)
         except CommandError as error:
-            return session.encode(error)
+            return self.encode(error)
         raise AssertionError("a plan with a single hop has had another one")
 
 
@@ -90,18 +93,23 @@ Reply = bytes | tuple[int, int] | _Merge
 several of them."""
 
 
+Turn = tuple[int, Command, Coroutine[Any, Any, Any]]
+"""The place of a reply, the command, and the work that gives it."""
+
+
 @dataclass
 class _Queued:
-    """A queued command of the shards, with what the session was when its turn came."""
+    """A queued command of the shards."""
 
     call: Call
     shards: set[int]
     """The shards of its keys."""
     slot: int
     """The slot of the first one."""
-    context: int
     place: int
     """Of its reply."""
+    context: int = 0
+    """What the session is when its turn comes."""
 
 
 class Execution:
@@ -113,35 +121,34 @@ class Execution:
         self.queue = queue
         self.watch = watch
         self.parts: Parts = {}
-        self.replies: list[Reply] = []
+        self.replies: list[Reply] = [b""] * len(queue.requests)
         self.keys: list[LockKey] = []
         self.whole = False
         self.queued: list[_Queued] = []
-        self.is_interactive = False
-        """Whether a command's work on one shard depends on what is found on another."""
-        self.before: list[tuple[int, Command, list[Any]]] = []
-        self.after: list[tuple[int, Command, list[Any]]] = []
-        """Commands of the proxy that wait for their turn, because they take time or follow one that does, and
-        the places of their replies. Those that follow a message's publishing are carried out after the
-        shards' commands, because they may change who gets it; all others before."""
-        self.publishes = False
+        self.own: list[tuple[int, Command, list[Any]]] = []
+        """Commands that the proxy itself carries out, and the places of their replies."""
+        self.before: list[Turn] = []
+        self.after: list[Turn] = []
+        """Those of them that take time, or follow one that does. Those that follow a message's publishing are
+        carried out after the shards' commands, because they may change who gets it; the others before, unless
+        it is not known then whether anything may be done."""
+        self.first_published = len(queue.requests)
+        """The place of the first command that publishes a message."""
+        self.has_set_out = False
         self.is_done = False
         """Whether the shards' commands are carried out."""
+        self._look_ahead()
+        self.is_interactive = not all(self._is_simple(queued) for queued in self.queued)
+        """Whether a command's work on one shard depends on what is found on another."""
 
     def begin(self, block: Block, index: int) -> None:
         """Has everything carried out; the reply goes to a place in a block."""
-        for command, args in self.queue.requests:
-            if command.place is Place.PROXY:
-                self._call(command, args)
-            else:
-                self._add(command, args)
-        self.is_interactive = not all(self._is_simple(queued) for queued in self.queued)
-        if not self.is_interactive:
-            for queued in self.queued:
-                self._distribute(queued)
-            if self._is_of_one_shard():
+        if self.watch is None or not self.own:
+            self.set_out()
+            if not self.is_interactive and self._is_of_one_shard():
                 self._execute(block, index)
                 return
+        # Else nothing may be done before it is known that no watched key was touched.
         proxy = self.proxy
         call = ExecCall(
             COMMANDS["exec"],
@@ -151,27 +158,28 @@ class Execution:
             len(proxy.backends),
             execution=self,
         )
-        if self.before or self.after:
+        if self.before or self.after or (self.own and not self.has_set_out):
             self.session.await_(COMMANDS["exec"], self._await(call), block, index)
         else:
             proxy.coordinator.carry_out(self.session, call, block, index)
 
     async def _await(self, call: ExecCall) -> Encoded:
         """Carries out, beside the shards' commands, what takes the proxy itself some time."""
-        await self._take_turns(self.before)
+        before, self.before = self.before, []
+        await self._take_turns(before)
         reply = await self.proxy.coordinator.reply_of(self.session, call)
-        if not self.after or not self.is_done:
-            return Encoded(reply)
-        await self._take_turns(self.after)
-        return self.array()
+        turns = self.before + self.after
+        if turns and self.is_done:
+            await self._take_turns(turns)
+            return self.array()
+        for _, _, work in turns:
+            work.close()
+        return Encoded(reply)
 
-    async def _take_turns(self, commands: list[tuple[int, Command, list[Any]]]) -> None:
+    async def _take_turns(self, turns: list[Turn]) -> None:
         session = self.session
-        for place, command, args in commands:
-            value = session.call(command, args)
-            if value.__class__ is CoroutineType:
-                value = await session.outcome(command, value)
-            self.replies[place] = session.encode(value)
+        for place, command, work in turns:
+            self.replies[place] = session.encode(await session.outcome(command, work))
 
     def array(self) -> Encoded:
         """All replies as one, when each is there."""
@@ -180,31 +188,63 @@ class Execution:
 
     # -- where each command goes ------------------------------------------------------------------
 
-    def _call(self, command: Command, args: list[Any]) -> None:
-        """Carries out a command of the proxy itself, or has it wait for its turn."""
-        value: Any = None
-        if command.name in REFUSED_AT_EXEC:
-            value = CommandError(REFUSED_AT_EXEC[command.name])
-        elif self.before or self.after or iscoroutinefunction(command.handler):
-            turns = self.after if self.publishes else self.before
-            turns.append((len(self.replies), command, args))
-        else:
-            value = self.session.call(command, args)
-        self.replies.append(self.session.encode(value))
+    def _look_ahead(self) -> None:
+        """Finds out what each command needs; does nothing yet."""
+        db = self.session.db
+        for place, (command, args) in enumerate(self.queue.requests):
+            if command.place is Place.PROXY:
+                self.own.append((place, command, args))
+                if command.name == "select":
+                    db = selected(args[1], db, self.proxy.config.databases)
+            else:
+                self._add(command, args, db, place)
 
-    def _add(self, command: Command, args: list[Any]) -> None:
-        """Finds out what one command needs."""
-        session, proxy = self.session, self.proxy
-        self.publishes = self.publishes or bool(command.routed_by)
-        keys, whole = lock_keys(session.db, command, args)
+    def _add(self, command: Command, args: list[Any], db: int, place: int) -> None:
+        proxy = self.proxy
+        keys, whole = lock_keys(db, command, args)
         self.keys += keys
         self.whole = self.whole or whole
+        if command.routed_by:
+            self.first_published = min(self.first_published, place)
         slots = [slot_of(args[position]) for position in command.route_positions(args)]
         shards = {proxy.slot_table[slot] for slot in slots}
-        call = Call(command, args, session.db, proxy.slot_table, len(proxy.backends))
-        slot = slots[0] if slots else 0
-        self.queued.append(_Queued(call, shards, slot, session.context, len(self.replies)))
-        self.replies.append(b"")
+        call = Call(command, args, db, proxy.slot_table, len(proxy.backends))
+        self.queued.append(_Queued(call, shards, slots[0] if slots else 0, place))
+
+    def set_out(self) -> None:
+        """Carries out the commands of the proxy itself, and finds out what has to be asked of whom for the
+        others, each as the session is when its turn comes."""
+        self.has_set_out = True
+        own = iter([*self.own, None])
+        next_own = next(own)
+        for queued in [*self.queued, None]:
+            while next_own is not None and (queued is None or next_own[0] < queued.place):
+                self._call(*next_own)
+                next_own = next(own)
+            if queued is not None:
+                queued.context = self.session.context
+                if not self.is_interactive:
+                    self._distribute(queued)
+
+    def _call(self, place: int, command: Command, args: list[Any]) -> None:
+        """Carries out a command of the proxy itself, or has it wait for its turn."""
+        value: Any
+        if command.name in REFUSED_AT_EXEC:
+            value = CommandError(REFUSED_AT_EXEC[command.name])
+        elif (self.before or self.after) and (command.group == "pubsub" or command.name == "ping"):
+            value = self._in_turn(command, args)
+        else:
+            value = self.session.call(command, args)
+        if value.__class__ is CoroutineType:
+            turns = self.before if place < self.first_published else self.after
+            turns.append((place, command, value))
+        else:
+            self.replies[place] = self.session.encode(value)
+
+    async def _in_turn(self, command: Command, args: list[Any]) -> Any:
+        """Carries out a command that is about subscriptions when those before it are done."""
+        value = self.session.call(command, args)
+        return await value if value.__class__ is CoroutineType else value
 
     def _goes_to_one_shard(self, queued: _Queued) -> bool:
         one = len(queued.shards) == 1 and not queued.call.spreads
@@ -233,7 +273,7 @@ class Execution:
             start[shard] = len(self.parts.get(shard, ()))
             for request in coded(context, requests):
                 self._ask(shard, request)
-        self.replies[queued.place] = _Merge(plan, hop, start)
+        self.replies[queued.place] = _Merge(plan, hop, start, self.session.encode)
 
     def _ask(self, shard: int, request: list[Any]) -> tuple[int, int]:
         requests = self.parts.setdefault(shard, [])
@@ -244,7 +284,7 @@ class Execution:
 
     def _is_of_one_shard(self) -> bool:
         shards = self.parts.keys() | (self.watch.shards if self.watch is not None else set())
-        return len(shards) == 1 and all(isinstance(reply, tuple) for reply in self.replies)
+        return len(shards) == len(self.parts) == 1 and all(isinstance(reply, tuple) for reply in self.replies)
 
     def _execute(self, block: Block, index: int) -> None:
         [(shard, requests)] = self.parts.items()
@@ -289,12 +329,17 @@ class ExecCall(Call):
 
     def plan(self) -> Plan:
         execution = self.execution
+        if execution.watch is not None and not execution.parts:
+            # Locks the watched keys, and finds out whether one was touched.
+            yield Read({})
+        if not execution.has_set_out:
+            execution.set_out()
         found: dict[int, list[bytes]] = {}
         if execution.parts:
             found = yield Write(execution.parts) if self.writes else Read(execution.parts)
         for place, reply in enumerate(execution.replies):
             if isinstance(reply, _Merge):
-                execution.replies[place] = reply.reply(execution.session, found)
+                execution.replies[place] = reply.reply(found)
             elif isinstance(reply, tuple):
                 shard, number = reply
                 execution.replies[place] = found[shard][number]
@@ -306,14 +351,24 @@ class ExecCall(Call):
         keys, whole = self.locks()
         if not (yield from interaction.lock(keys, whole, self)):
             return NULL_ARRAY
+        if not execution.has_set_out:
+            execution.set_out()
         for queued in execution.queued:
             reply = yield from interaction.perform(queued.call, queued.context)
-            execution.replies[queued.place] = execution.session.encode(reply)
+            execution.replies[queued.place] = ENCODERS[unpack_context(queued.context >> SLOT_BITS).protocol](
+                reply
+            )
         return execution.array()
 
     def done(self) -> None:
         if self.execution.watch is not None:
             self.execution.proxy.end_watch(self.execution.watch)
+
+
+def selected(word: bytes, db: int, databases: int) -> int:
+    """The database that SELECT with this word will leave selected."""
+    index = canonical_integer(word)
+    return db if index is None or not 0 <= index < databases else index
 
 
 class WatchKeys:
@@ -330,12 +385,12 @@ class WatchKeys:
         for key in self.keys:
             by_shard.setdefault(proxy.slot_table[slot_of(key)], []).append(key)
         watch = session.watch = session.watch or Watch(proxy.coordinator.number())
-        watch.keys |= {(session.db, key) for key in self.keys}
-        watch.shards |= by_shard.keys()
         code = COMMANDS["keepwatch"].code
         requests: dict[int, list[Any]] = {
-            shard: [code, watch.watcher, keys] for shard, keys in by_shard.items()
+            shard: [code, watch.watcher, keys, shard in watch.shards] for shard, keys in by_shard.items()
         }
+        watch.keys |= {(session.db, key) for key in self.keys}
+        watch.shards |= by_shard.keys()
         if len(requests) == 1:
             [(shard, request)] = requests.items()
             request[0] |= session.context

@@ -67,6 +67,7 @@ class Resolver:
         for doubt in self.doubts.values():
             doubt.answers.pop(shard, None)
             doubt.asked.discard(shard)
+            doubt.settled.discard(shard)
 
     def answered(self, message: Message, answer: list[str] | bool | None) -> None:
         """A shard has answered: to FREEZE how each transaction stands there, to SETTLE whether the outcomes

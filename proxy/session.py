@@ -317,7 +317,9 @@ class Session(asyncio.Protocol):
 
     def _reject(self, command: Command | None, error: CommandError, block: Block, index: int) -> None:
         """Answers a request with an error instead of carrying it out."""
-        if self.queue is not None:
+        if command is not None and command.name == "exec":
+            error = self._abort_exec(error)
+        elif self.queue is not None:
             self.queue.is_broken = True
         self.proxy.counters.reject(command, error)
         block[index] = b"" if self._takes_mute() else encode_error(error.text)
@@ -494,6 +496,13 @@ class Session(asyncio.Protocol):
     def _writes_at_exec(self, command: Command) -> bool:
         """Whether a command is the EXEC of a transaction that may change something."""
         return self.queue is not None and self.queue.writes and command.name == "exec"
+
+    def _abort_exec(self, error: CommandError) -> CommandError:
+        """An EXEC that is refused ends its transaction; returns the error that says so."""
+        self.queue = None
+        self.settle()
+        self.unwatch()
+        return CommandError(errors.exec_refused(error.text))
 
     def unwatch(self) -> None:
         """Watches no keys any more."""

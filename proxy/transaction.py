@@ -121,11 +121,17 @@ def _attempt(
                     pledge,
                     call.watcher,
                     call.watching if not locked else frozenset(),
+                    frozenset(locked),
                 )
                 values = yield prepare
-                # A shard that is only asked something knows the transaction as well from now on.
                 granted = [shard for shard, answers in values.items() if isinstance(answers, list)]
-                locked += [shard for shard in granted if shard not in locked]
+                # A shard that is only asked something knows the transaction as well from now on, and so may
+                # one that answers with an error.
+                locked += [
+                    shard
+                    for shard, answers in values.items()
+                    if isinstance(answers, list | CommandError) and shard not in locked
+                ]
                 if len(granted) < len(prepare.keys):
                     yield Release(transaction, locked)
                     return _refusal(values)

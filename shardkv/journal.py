@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from shardkv import clock, errors
+from shardkv.aof.background import Background
+from shardkv.aof.disk import Disk
 from shardkv.aof.load import load
 from shardkv.aof.log import AppendLog, Policy
 from shardkv.aof.rewrite import Rewrite, Stage
@@ -36,8 +38,12 @@ class Safe(enum.Enum):
 class Journal:
     """The append-only file of one worker. Without one (`appendonly no`) everything here does nothing."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(
+        self, worker: Worker, *, disk: Disk | None = None, background: Background | None = None
+    ) -> None:
         self.worker = worker
+        self._disk = disk
+        self._background = background
         self.shard = worker.shard
         self.config = worker.config
         self.log: AppendLog | None = None
@@ -73,7 +79,7 @@ class Journal:
         begun_s = clock.monotonic()
         shard = self.shard
         shard.begin_replay()
-        side = SideLog(self.folder, shard.transactions.to_keep)
+        side = SideLog(self.folder, shard.transactions.to_keep, self._disk)
         side.load(shard.transactions.recall)
         loading = load(
             self.folder,
@@ -81,6 +87,7 @@ class Journal:
             filename=self.config.appendfilename,
             note=self._recall_commit,
             accept_torn=self.config.aof_load_truncated,
+            disk=self._disk,
         )
         while True:
             try:
@@ -95,6 +102,8 @@ class Journal:
             loaded,
             fsync=self._policy,
             filename=self.config.appendfilename,
+            disk=self._disk,
+            background=self._background,
             wake=self.worker.wake,
         )
         self._begin_logging(self.log, side)
@@ -285,9 +294,11 @@ class Journal:
                 self.folder,
                 fsync=self._policy,
                 filename=self.config.appendfilename,
+                disk=self._disk,
+                background=self._background,
                 wake=self.worker.wake,
             )
-            side = SideLog(self.folder, self.shard.transactions.to_keep)
+            side = SideLog(self.folder, self.shard.transactions.to_keep, self._disk)
             side.begin_anew()
             self._begin_logging(log, side)
             self.shard.start_of_file()

@@ -53,9 +53,7 @@ class Locks:
             if held.whole and (writes or held.exclusive):
                 return True
         if whole:
-            # One message reads or clears the whole shard between two others, and transactions change keys in
-            # one message as well, so only a change has to wait for them.
-            return writes and bool(self.held)
+            return any(writes or held.exclusive for held in self.held.values())
         exclusive, shared, waiting = self._exclusive, self._shared, self._waiting
         return any(key in exclusive or key in waiting or (writes and shared[key] > 0) for key in keys)
 

@@ -175,6 +175,8 @@ class Shard:
 
     def swap(self, first: int, second: int) -> None:
         """Exchanges the contents of two databases."""
+        if first == second:
+            return
         self.on_flush()
         one, other = self.database(first), self.database(second)
         self.watches.replaced(one, other)

@@ -209,6 +209,12 @@ class Transactions:
         self.park(Parked(wait, wait.next_ticket(), args, keys, whole, exclusive, raw, lock=lock))
         return None
 
+    def check_holds(self, owner: Transaction) -> None:
+        """Raises CommandError if a transaction does not hold the locks that it believes to hold: the shard
+        was started anew, and others may have changed what it has seen."""
+        if owner not in self.locks.held:
+            raise CommandError(errors.GIVEN_UP)
+
     def release(self, owner: Transaction) -> None:
         """Gives a transaction up, unless its outcome is being settled, and lets the requests run that waited
         for its keys."""
@@ -244,6 +250,7 @@ class Transactions:
             raise CommandError(shard.refusal)
         if owner in self._given_up:
             raise CommandError(errors.GIVEN_UP)
+        self.check_holds(owner)
         held = self.locks.held[owner]
         draft = self.drafts.get(owner)
         records = b"" if draft is None else b"".join(draft.records)
@@ -272,6 +279,7 @@ class Transactions:
                    neither, or the outcome is being settled.
         """
         if requests is not None:
+            self.check_holds(owner)
             replies = self.shard.run_together(requests)
         elif owner in self.drafts and owner not in self.pledges:
             replies = self._finish(self.drafts.pop(owner), None)
@@ -384,7 +392,12 @@ class Transactions:
             self.committed[owner] = self.pledges.pop(owner).participants
 
     def lock_in_doubt(self) -> None:
-        """After loading: what was pledged and not carried out is locked, and frozen until it is settled."""
+        """After loading: what was pledged and not carried out is locked, and frozen until it is settled.
+
+        What was carried out may be known from the append-only file alone, and a rewrite would remove that.
+        """
+        for owner in self.committed:
+            self._note("commit", owner)
         for owner, pledge in self.pledges.items():
             pledge.frozen = True
             locked = self.locks.lock(owner, pledge.keys, whole=pledge.whole, exclusive=True)

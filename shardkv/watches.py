@@ -38,11 +38,19 @@ class Watches:
         """How many keys are watched."""
         return len(self._by_key)
 
-    def watch(self, watcher_id: WatcherId, db: Database, keys: Iterable[bytes]) -> None:
-        """A client begins to watch keys, in addition to those that it watches."""
+    def watch(
+        self, watcher_id: WatcherId, db: Database, keys: Iterable[bytes], *, further: bool = False
+    ) -> None:
+        """A client begins to watch keys, in addition to those that it watches.
+
+        further   whether it believes to watch others here. If it is not known, the shard was restarted since,
+                  and they may have been touched.
+        """
         if not self._watchers:
             self._shard.observers.append(self._observe)
-        watcher = self._watchers.setdefault(watcher_id, _Watcher())
+        watcher = self._watchers.get(watcher_id)
+        if watcher is None:
+            watcher = self._watchers[watcher_id] = _Watcher(touched=further)
         for key in keys:
             # What has expired already is gone from here on, and no change when it is removed.
             db.peek(key)

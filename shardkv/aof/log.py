@@ -160,7 +160,8 @@ class AppendLog:
         """Makes `records` a batch and writes it; under `always` it is on disk then. True if that is done.
 
         Under `everysec` a write waits, for `limits.FSYNC_WAIT_S` at most, while an fsync is under way, as in
-        Redis; the caller then has to call again soon, records or not, until `pending_bytes` is 0.
+        Redis; the caller then has to call again soon, records or not, until `pending_bytes` is 0. It does not
+        wait if there are batches of their own, for others may rely on those being written.
 
         False if it could not be written. Nothing torn is left in the file, the records stay where they are
         and the next commit tries again; `error` says why. After an fsync has failed it is False for good.
@@ -169,7 +170,7 @@ class AppendLog:
             return False
         if not self.records and not self._sealed:
             return True
-        if self._syncing and self.policy == "everysec" and self._waits_for_fsync():
+        if self._syncing and self.policy == "everysec" and not self._sealed and self._waits_for_fsync():
             return True
         return self._write()
 

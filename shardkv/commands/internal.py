@@ -41,16 +41,18 @@ def prepare(db: Database, args: list[Any]) -> Any:
     """Locks `keys`, a list of [database, key], for a transaction, runs requests under the lock, and pledges
     others.
 
-    mode       [exclusive, whole shard, wait]
+    mode       [exclusive, whole shard, wait, whether it holds locks here already]
     pledge     None or [participants, requests]
     watcher    None or the client whose watched keys must be as they were
 
     Returns the list of the requests' encoded values; None if a lock is taken and the claim does not wait;
     False if a watched key was touched.
     """
-    _, transaction, (exclusive, whole, wait), keys, requests, pledge, watcher = args
+    _, transaction, (exclusive, whole, wait, holds), keys, requests, pledge, watcher = args
     shard: Shard = db.shard  # type: ignore[assignment]
     owner = _owner(transaction)
+    if holds:
+        shard.transactions.check_holds(owner)
     if watcher is not None and shard.watches.is_touched(_owner(watcher)):
         return False
     args[0] = pack_code(pack_context(db.index, RAW), COMMANDS["prepare"].id, 0)
@@ -113,7 +115,7 @@ def forget(db: Database, args: list[Any]) -> Any:
 
 
 @command(
-    "STEP transaction whole keys requests",
+    "STEP transaction mode keys requests",
     group="transactions",
     since="0.1.0",
     flags=_NO_FLAGS,
@@ -123,11 +125,15 @@ def step(db: Database, args: list[Any]) -> Any:
     """Locks keys for a transaction that holds the token, waiting for them, and runs requests at once; what
     they change is a draft until it is committed.
 
+    mode   [whole shard, whether it holds locks here already]
+
     Returns [whether the transaction has changed anything here, the list of the requests' encoded replies].
     """
-    _, transaction, whole, keys, requests = args
+    _, transaction, (whole, holds), keys, requests = args
     shard: Shard = db.shard  # type: ignore[assignment]
     owner = _owner(transaction)
+    if holds:
+        shard.transactions.check_holds(owner)
     args[0] = pack_code(pack_context(db.index, RAW), COMMANDS["step"].id, 0)
     lock_names = [(index, key) for index, key in keys]
     transactions = shard.transactions
@@ -202,7 +208,7 @@ def _writes(request: list[Any]) -> bool:
 
 
 @command(
-    "KEEPWATCH watcher keys",
+    "KEEPWATCH watcher keys further",
     group="transactions",
     since="0.1.0",
     flags=_NO_FLAGS,
@@ -210,9 +216,9 @@ def _writes(request: list[Any]) -> bool:
     internal=True,
 )
 def keep_watch(db: Database, args: list[Any]) -> Any:
-    """Begins to watch keys for a client."""
+    """Begins to watch keys for a client; `further` says whether it watches others here already."""
     shard: Shard = db.shard  # type: ignore[assignment]
-    shard.watches.watch(_owner(args[1]), db, args[2])
+    shard.watches.watch(_owner(args[1]), db, args[2], further=args[3])
     return OK
 
 
