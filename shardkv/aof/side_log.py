@@ -153,6 +153,8 @@ class SideLog:
             return
         if self._file is None:
             self._begin(self._number + 1)
+            # What is there to note is part of what is kept already.
+            self.notes.clear()
         elif self._file.size > limits.SIDE_LOG_BYTES:
             self._go_on_anew()
         if self.notes:
