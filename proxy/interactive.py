@@ -40,11 +40,15 @@ class Interaction:
         """The shards that know of it."""
         self.changed: set[int] = set()
         """Those that have changed anything for it."""
+        self._keys: set[tuple[int, LockKey]] = set()
+        self._unconfirmed: set[int] = set()
+        """Those that have not been asked anything since a key was locked on another: they may have been
+        started anew before that, and then others may have changed what was seen there."""
 
     def lock(self, keys: dict[int, list[LockKey]], whole: bool, call: Call) -> Steps:
         """Locks keys, or all shards as a whole; False if a key that the call's client watches was
         touched."""
-        self.locked |= keys.keys()
+        self._will_lock(keys, whole)
         answers = yield Prepare(
             self.transaction, keys, whole, True, True, {}, watcher=call.watcher, watching=call.watching
         )
@@ -91,16 +95,30 @@ class Interaction:
     def step(self, keys: dict[int, list[LockKey]], whole: bool, parts: dict[int, Batch]) -> Steps:
         """Locks keys and has shards run requests; returns their encoded replies."""
         holding = frozenset(self.locked)
-        self.locked |= keys.keys()
+        self._will_lock(keys, whole)
         answers = yield Step(self.transaction, keys, whole, parts, holding)
         _check(answers)
         self.changed |= {shard for shard, (has_changed, _) in answers.items() if has_changed}
         return {shard: replies for shard, (_, replies) in answers.items()}
 
+    def _will_lock(self, keys: dict[int, list[LockKey]], whole: bool) -> None:
+        """Keeps in mind what is locked, and whom to ask again."""
+        named = {(shard, name) for shard, names in keys.items() for name in names}
+        grows = whole or not named <= self._keys
+        self._keys |= named
+        self.locked |= keys.keys()
+        if grows:
+            self._unconfirmed |= self.locked
+        if not grows or len(keys) == 1:
+            self._unconfirmed -= keys.keys()
+
     def commit(self) -> Steps:
         """Lets all that was changed count. Raises CommandError if that cannot be done, or it is not known
         whether it was."""
         changed = sorted(self.changed)
+        unconfirmed = self._unconfirmed - (self.changed if len(changed) > 1 else set())
+        if unconfirmed:
+            yield from self.step({shard: [] for shard in unconfirmed}, False, {})
         if len(changed) > 1:
             answered((yield Pledge(self.transaction, changed)))
         if changed:
