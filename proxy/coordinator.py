@@ -26,7 +26,7 @@ from proxy.actions import (
 from proxy.backend import Block, ValueBlock, new_block
 from proxy.interactive import Steps, interact
 from proxy.transaction import Counters, transact
-from shardkv import limits, wire
+from shardkv import clock, limits, wire
 from shardkv.errors import CommandError
 from shardkv.locks import Transaction
 from shardkv.plan import Call, Parts, coded
@@ -170,8 +170,13 @@ class Work:
             case Pause(ms):
                 self.proxy.loop.call_later(ms / 1000, self.step, None)
             case TakeToken():
+                begun_ns = clock.perf_counter_ns()
                 future = self.proxy.supervision.take_token()
-                future.add_done_callback(lambda done: self.step(None))
+                future.add_done_callback(lambda done: self._go_on_with_token(begun_ns))
+
+    def _go_on_with_token(self, begun_ns: int) -> None:
+        self.coordinator.counters.token_wait_ns += clock.perf_counter_ns() - begun_ns
+        self.step(None)
 
     def _tell(self, action: Release | Forget | GiveToken) -> None:
         match action:

@@ -44,9 +44,12 @@ class ProxyFigures(msgspec.Struct):
     """Of each command that proxies answer or coordinate: calls, running time in ns, calls that failed, and
     requests that were rejected."""
     errors: dict[str, int]
+    watching_clients: int
     cross_shard_commands: int
+    cross_shard_transactions: int
     cross_shard_retries: int
     cross_shard_tokens: int
+    cross_shard_token_wait_ns: int
 
 
 class ProcessFigures(msgspec.Struct):
@@ -131,9 +134,12 @@ def _of_proxy(proxy: Proxy, body: Any) -> ProxyFigures:
             for name, command in counters.commands.items()
         },
         errors=counters.errors,
+        watching_clients=sum(session.watch is not None for session in proxy.sessions.values()),
         cross_shard_commands=cross_shard.commands,
+        cross_shard_transactions=cross_shard.transactions,
         cross_shard_retries=cross_shard.retries,
         cross_shard_tokens=cross_shard.tokens,
+        cross_shard_token_wait_ns=cross_shard.token_wait_ns,
     )
 
 

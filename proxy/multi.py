@@ -150,6 +150,7 @@ class Execution:
                 return
         # Else nothing may be done before it is known that no watched key was touched.
         proxy = self.proxy
+        proxy.coordinator.counters.transactions += 1
         call = ExecCall(
             COMMANDS["exec"],
             [b"EXEC"],

@@ -122,6 +122,8 @@ def clients(proxy: Proxy, figures: Figures) -> Fields:
         "blocked_clients": sum(one.held_clients for one in figures.proxies),
         "tracking_clients": 0,
         "pubsub_clients": sum(one.pubsub_clients for one in figures.proxies),
+        "watching_clients": sum(one.watching_clients for one in figures.proxies),
+        "total_watched_keys": sum(worker.watched_keys for worker in figures.workers),
         "clients_in_timeout_table": sum(one.timed_clients for one in figures.proxies),
         "total_blocking_keys": sum(one.blocking_keys for one in figures.workers),
         "total_blocking_keys_on_nokey": sum(one.blocking_keys_on_loss for one in figures.workers),
@@ -275,8 +277,10 @@ def stats(proxy: Proxy, figures: Figures) -> Fields:
         "dump_payload_sanitizations": 0,
         "client_output_buffer_limit_disconnections": sum(one.output_limit_disconnections for one in proxies),
         "cross_shard_commands": sum(one.cross_shard_commands for one in proxies),
+        "cross_shard_transactions": sum(one.cross_shard_transactions for one in proxies),
         "cross_shard_retries": sum(one.cross_shard_retries for one in proxies),
         "cross_shard_tokens": sum(one.cross_shard_tokens for one in proxies),
+        "cross_shard_token_wait_usec": sum(one.cross_shard_token_wait_ns for one in proxies) // 1000,
     }
 
 
@@ -418,6 +422,10 @@ def shards(proxy: Proxy, figures: Figures) -> Fields:
             line["hits"] = worker.hits
             line["misses"] = worker.misses
             line["waiting"] = worker.waiting_requests
+            line["transactions"] = worker.transactions
+            line["in_doubt"] = worker.transactions_in_doubt
+            line["parked"] = worker.parked_requests
+            line["watched_keys"] = worker.watched_keys
             if worker.log is not None:
                 line["aof_size"] = worker.log.current_size
                 line["aof_base_size"] = worker.log.base_size

@@ -49,8 +49,12 @@ class Counters:
     """What INFO tells of cross-shard work."""
 
     commands: int = 0
+    transactions: int = 0
+    """Those of them that are MULTI … EXEC."""
     retries: int = 0
     tokens: int = 0
+    token_wait_ns: int = 0
+    """The time that transactions have waited for the token, in sum."""
 
 
 def transact(

@@ -63,6 +63,12 @@ class WorkerFigures(msgspec.Struct):
     blocking_keys: int
     """Keys that clients wait for, and below those whose loss would end the waiting as well."""
     blocking_keys_on_loss: int
+    transactions: int
+    """Those over several shards that hold locks here."""
+    transactions_in_doubt: int
+    parked_requests: int
+    """Requests that wait for locked keys."""
+    watched_keys: int
     commands: dict[str, tuple[int, int, int]]
     """Of each command that clients call: calls, running time in ns, calls that failed."""
     parts_ns: dict[str, int]
@@ -94,6 +100,10 @@ def figures(worker: Worker) -> WorkerFigures:
         waiting_requests=len(shard.serving.waiters),
         blocking_keys=shard.serving.waiters.keys,
         blocking_keys_on_loss=len(shard.serving.waiters.on_loss),
+        transactions=len(shard.locks.held),
+        transactions_in_doubt=shard.transactions.in_doubt,
+        parked_requests=shard.transactions.waiting,
+        watched_keys=len(shard.watches),
         commands={name: (stats.calls, stats.ns, stats.failed) for name, stats in shard.stats.items()},
         parts_ns={name: stats.ns for name, stats in shard.part_stats.items()},
         errors=shard.totals.errors,

@@ -332,6 +332,16 @@ class Transactions:
     # -- doubt ------------------------------------------------------------------------------------
 
     @property
+    def waiting(self) -> int:
+        """How many requests wait for locked keys."""
+        return len(self._parked)
+
+    @property
+    def in_doubt(self) -> int:
+        """How many pledges wait for the supervisor to settle them."""
+        return sum(pledge.frozen for pledge in self.pledges.values())
+
+    @property
     def open(self) -> dict[Transaction, list[int]]:
         """Transactions whose outcome is not known everywhere, with their participants."""
         return {owner: pledge.participants for owner, pledge in self.pledges.items()} | self.committed

@@ -178,6 +178,37 @@ def test_counts_are_of_all_shards_and_proxies() -> None:
         assert sum(calls) == int(told["total_commands_processed"])
 
 
+def test_info_tells_of_transactions() -> None:
+    with shardkv(proxies=2, workers=2) as server, server.wire() as one, server.wire() as other:
+        keys = [f"key{number}" for number in range(8)]
+        one.ask("WATCH", *keys)
+        one.ask("MULTI")
+        one.ask("SET", "key0", "x" * 100)
+        told = server.info()
+        assert told["watching_clients"] == "1"
+        assert told["total_watched_keys"] == "8"
+        # The keys of one client are watched on the shards that hold them.
+        shards = [dict(field.split("=") for field in told[f"shard{index}"].split(",")) for index in (0, 1)]
+        assert sum(int(shard["watched_keys"]) for shard in shards) == 8
+        assert [shard["in_doubt"] for shard in shards] == ["0", "0"]
+        line = next(line for line in other.text("CLIENT", "LIST").splitlines() if " multi=1 " in line)
+        assert " watch=8 " in line
+        assert " multi-mem=107 " in line
+        assert " flags=x " in line
+        assert one.ask("EXEC") == b"*1\r\n+OK\r\n"
+        for _ in range(3):
+            one.ask("MULTI")
+            one.ask("RPUSH", "list0", "x")
+            for number in range(4):
+                one.ask("LMOVE", f"list{number}", f"list{number + 1}", "LEFT", "RIGHT")
+            one.ask("EXEC")
+        told = server.info()
+        assert told["watching_clients"] == told["total_watched_keys"] == "0"
+        assert int(told["cross_shard_transactions"]) == 4
+        assert int(told["cross_shard_tokens"]) >= 3
+        assert int(told["cross_shard_token_wait_usec"]) > 0
+
+
 def test_resetstat_counts_from_zero() -> None:
     with shardkv(proxies=2, workers=2) as server, server.wire() as connection:
         for number in range(20):
