@@ -42,4 +42,4 @@ class Pause:
         so."""
         if not self.until_s or not self.active:
             return False
-        return not self.writes_only or writes or bool(command.flags & (Flag.WRITE | Flag.MAY_REPLICATE))
+        return not self.writes_only or writes or command.writes or bool(command.flags & Flag.MAY_REPLICATE)

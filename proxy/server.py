@@ -21,6 +21,7 @@ from proxy.gates import GATES
 from proxy.multi import Watch
 from proxy.pause import Pause
 from proxy.pubsub import PubSub
+from proxy.scripts import Scripts
 from proxy.session import Session
 from proxy.supervision import Supervision
 from shardkv import clock, control, errors, limits, logs
@@ -75,6 +76,7 @@ class Proxy:
         self.supervision = Supervision(self, channel)
         self.coordinator = Coordinator(self)
         self.blocking = Blocking(self)
+        self.scripts = Scripts(self)
         self._servers: list[asyncio.AbstractServer] = []
         self._draining_until_s: float | None = None
         self._next_sweep_s = 0.0
@@ -96,6 +98,12 @@ class Proxy:
 
     def _new_session(self) -> Session:
         return Session(self)
+
+    def attach(self, shard: int, read_fd: int, write_fd: int) -> None:
+        """Uses fresh pipes to a shard's (new) process, which has to know the scripts before anything else."""
+        backend = self.backends[shard]
+        backend.attach(read_fd, write_fd)
+        self.scripts.load_onto(backend)
 
     # -- clients --------------------------------------------------------------------------------
 
@@ -243,6 +251,8 @@ class Proxy:
 
         False if the shard takes no more now.
         """
+        if command.group == "scripting" and not self.scripts.ready_for(command, args):
+            return False
         positions = command.route_positions(args)
         slots = [slot_of(args[position]) for position in positions]
         shards = {self.slot_table[slot] for slot in slots}

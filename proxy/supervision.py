@@ -80,7 +80,7 @@ class Supervision:
         for message in self.channel.receive():
             match message:
                 case control.Attach(peer):
-                    self.proxy.backends[peer].attach(*self.channel.take_fds())
+                    self.proxy.attach(peer, *self.channel.take_fds())
                 case control.Answers(number, answers):
                     future = self._asked.pop(number, None)
                     if future is not None and not future.done():

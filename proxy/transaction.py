@@ -33,6 +33,7 @@ from proxy.actions import (
     Run,
     TakeToken,
 )
+from shardkv.command import Flag
 from shardkv.errors import CommandError
 from shardkv.locks import LockKey, Transaction
 from shardkv.plan import Call, Hop, Parts, Read, Values, Write
@@ -68,6 +69,8 @@ def transact(
     """
     counters.commands += 1
     keys, whole = call.locks()
+    # What a shard answers even while a script keeps it busy must not wait for locks.
+    lock_reads = lock_reads and not call.command.flags & Flag.ALLOW_BUSY
     if not call.writes and not call.needs_locks and not (lock_reads and keys):
         return (yield from _look(call))
     attempt = 0

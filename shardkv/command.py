@@ -205,6 +205,8 @@ class Command:
     """How a request waits for data (see shardkv.blocking); None if none ever does."""
     routed_by: int = 0
     """The position of a word that is no key but has a home like one: a channel."""
+    may_write: bool = False
+    """Whether it writes although it has no such flag: a script does what it likes."""
     internal: bool = False
     tips: tuple[str, ...] = ()
     history: tuple[tuple[str, str], ...] = ()
@@ -230,7 +232,7 @@ class Command:
                 and not self.keys[0].is_channel
             )
         )
-        self.writes = bool(self.flags & Flag.WRITE)
+        self.writes = bool(self.flags & Flag.WRITE) or self.may_write
         self.code = self.id << SLOT_BITS
         # A subcommand's own word is the request's second, and stays there.
         self.propagated_name = self.name.split("|")[0].upper().encode()
@@ -366,6 +368,7 @@ def command(
     spreads: Callable[[Sequence[Any]], bool] = does_not_spread,
     waits: Any = None,
     routed_by: int = 0,
+    may_write: bool = False,
     internal: bool = False,
     tips: tuple[str, ...] = (),
     history: tuple[tuple[str, str], ...] = (),
@@ -414,6 +417,7 @@ def command(
             spreads=spreads,
             waits=waits,
             routed_by=routed_by,
+            may_write=may_write,
             internal=internal,
             tips=tips,
             history=history,

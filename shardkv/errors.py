@@ -542,6 +542,141 @@ def unknown_debug_subcommand(name: bytes) -> bytes:
     return b"ERR unknown subcommand or wrong number of arguments for '%b'. Try DEBUG HELP." % name[:128]
 
 
+# -- scripts ----------------------------------------------------------------------------------
+
+NO_ARGUMENT_FROM_SCRIPT = b"ERR Please specify at least one argument for this redis lib call"
+WRONG_ARGUMENT_FROM_SCRIPT = b"ERR Lua redis lib command arguments must be strings or integers"
+UNKNOWN_COMMAND_FROM_SCRIPT = b"ERR Unknown Redis command called from script"
+WRONG_ARITY_FROM_SCRIPT = b"ERR Wrong number of args calling Redis command from script"
+NOT_ALLOWED_FROM_SCRIPT = b"ERR This Redis command is not allowed from script"
+WRITE_IN_READ_ONLY_SCRIPT = b"ERR Write commands are not allowed from read-only scripts."
+INVALID_COMMAND_TO_CHECK = b"ERR Invalid command passed to redis.acl_check_cmd()"
+WRONG_REPLY_ARGUMENTS = b"ERR wrong number or type of arguments"
+SHA1HEX_ARGUMENTS = b"ERR wrong number of arguments"
+SETRESP_ARGUMENTS = b"ERR redis.setresp() requires one argument."
+SETRESP_VERSION = b"ERR RESP version must be 2 or 3."
+SET_REPL_ARGUMENTS = b"ERR redis.set_repl() requires one argument."
+SET_REPL_MODE = b"ERR Invalid replication flags. Use REPL_AOF, REPL_REPLICA, REPL_ALL or REPL_NONE."
+LOG_ARGUMENTS = b"ERR redis.log() requires two arguments or more."
+LOG_LEVEL_NO_NUMBER = b"ERR First argument must be a number (log level)."
+INVALID_LOG_LEVEL = b"ERR Invalid log level."
+UNKNOWN_SCRIPT_ERROR = b"ERR unknown error"
+SCRIPT_OUT_OF_MEMORY = b"ERR not enough memory"
+SCRIPT_REPLY_TOO_DEEP = b"ERR reached lua stack limit"
+SCRIPT_KILLED = b"ERR Script killed by user with SCRIPT KILL."
+FUNCTION_KILLED = b"ERR Script killed by user with FUNCTION KILL."
+SCRIPT_WITH_WRITES_RO = b"ERR Can not execute a script with write flag using *_ro command."
+NO_SCRIPT = b"NOSCRIPT No matching script. Please use EVAL."
+NEGATIVE_NUMKEYS = b"ERR Number of keys can't be negative"
+NO_SCRIPT_TO_SHOW = b"NOSCRIPT No matching script."
+SCRIPT_OVER_SHARDS = b"CROSSSHARD The keys of a script must lie on one shard"
+KEY_OF_ANOTHER_SHARD = b"CROSSSHARD The script called a command for keys that are not on its shard"
+INVALID_SHEBANG = b"ERR Invalid script shebang"
+FLUSH_OPTION = b"ERR SCRIPT FLUSH only support SYNC|ASYNC option"
+NO_SCRIPT_RUNS = b"NOTBUSY No scripts in execution right now."
+UNKILLABLE = (
+    b"UNKILLABLE Sorry the script already executed write commands against the dataset. You can either wait "
+    b"the script termination or kill the server in a hard way using the SHUTDOWN NOSAVE command."
+)
+BUSY_SCRIPT = b"BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
+BUSY_FUNCTION = b"BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE."
+
+
+def script_not_compiled(problem: bytes) -> bytes:
+    return b"ERR Error compiling script (new function): %b" % problem
+
+
+def script_failed(name: bytes, problem: bytes) -> bytes:
+    """For an error of the engine itself."""
+    return b"ERR Error running script %b, %.100b" % (name, problem)
+
+
+def at_place_in_script(text: bytes, name: bytes, source: bytes, line: int) -> bytes:
+    return b"%b script: %b, on %b:%d." % (text, name, source, line)
+
+
+def unexpected_engine(word: bytes) -> bytes:
+    return b"ERR Unexpected engine in script shebang: %b" % word
+
+
+def unknown_shebang_option(option: bytes) -> bytes:
+    return b"ERR Unknown lua shebang option: %b" % option
+
+
+def unexpected_shebang_flag(name: bytes) -> bytes:
+    return b"ERR Unexpected flag in script shebang: %b" % name
+
+
+# -- functions --------------------------------------------------------------------------------
+
+FUNCTION_NOT_FOUND = b"ERR Function not found"
+LIBRARY_NOT_FOUND = b"ERR Library not found"
+INVALID_FUNCTION_KEYS = b"ERR Bad number of keys provided"
+MISSING_LIBRARY_METADATA = b"ERR Missing library metadata"
+INVALID_LIBRARY_METADATA = b"ERR Invalid library metadata"
+LIBRARY_NOT_NAMED = b"ERR Library name was not given"
+LIBRARY_NAMED_TWICE = b"ERR Invalid metadata value, name argument was given multiple times"
+INVALID_LIBRARY_NAME = (
+    b"ERR Library names can only contain letters, numbers, or underscores(_) and must be at least one "
+    b"character long"
+)
+NO_FUNCTIONS_REGISTERED = b"ERR No functions registered"
+FUNCTION_REGISTERED_TWICE = b"ERR Function already exists in the library"
+WRONG_REGISTER_ARGUMENTS = b"ERR wrong number of arguments to redis.register_function"
+REGISTER_ARGUMENT_NO_TABLE = (
+    b"ERR calling redis.register_function with a single argument is only applicable to Lua table "
+    b"(representing named arguments)."
+)
+FIRST_REGISTER_ARGUMENT = b"ERR first argument to redis.register_function must be a string"
+SECOND_REGISTER_ARGUMENT = b"ERR second argument to redis.register_function must be a function"
+REGISTER_KEY_NO_STRING = b"ERR named argument key given to redis.register_function is not a string"
+UNKNOWN_REGISTER_ARGUMENT = b"ERR unknown argument given to redis.register_function"
+FUNCTION_NAME_NO_STRING = b"ERR function_name argument given to redis.register_function must be a string"
+DESCRIPTION_NO_STRING = b"ERR description argument given to redis.register_function must be a string"
+CALLBACK_NO_FUNCTION = b"ERR callback argument given to redis.register_function must be a function"
+FLAGS_NO_TABLE = b"ERR flags argument to redis.register_function must be a table representing function flags"
+UNKNOWN_FUNCTION_FLAG = b"ERR unknown flag given"
+NO_FUNCTION_NAME = b"ERR redis.register_function must get a function name argument"
+NO_CALLBACK = b"ERR redis.register_function must get a callback argument"
+FUNCTION_LOAD_TIMEOUT = b"ERR FUNCTION LOAD timeout"
+NOT_A_FUNCTION = b"ERR given type is not a function"
+FUNCTION_FLUSH_OPTION = b"ERR FUNCTION FLUSH only supports SYNC|ASYNC option"
+LIBRARY_PATTERN_MISSING = b"ERR library name argument was not given"
+INVALID_RESTORE_POLICY = b"ERR Wrong restore policy given, value should be either FLUSH, APPEND or REPLACE."
+
+
+def engine_not_found(name: bytes) -> bytes:
+    return b"ERR Engine '%b' not found" % name
+
+
+def invalid_metadata(option: bytes) -> bytes:
+    return b"ERR Invalid metadata value given: %b" % option
+
+
+def library_not_compiled(problem: bytes) -> bytes:
+    return b"ERR Error compiling function: %b" % problem
+
+
+def library_not_registered(problem: bytes) -> bytes:
+    return b"ERR Error registering functions: %b" % problem
+
+
+def library_exists(name: bytes) -> bytes:
+    return b"ERR Library '%b' already exists" % name
+
+
+def function_exists(name: bytes) -> bytes:
+    return b"ERR Function %b already exists" % name
+
+
+def unknown_function_option(word: bytes) -> bytes:
+    return b"ERR Unknown option given: %b" % word
+
+
+def unknown_function_list_argument(word: bytes) -> bytes:
+    return b"ERR Unknown argument %b" % word
+
+
 # -- shards -----------------------------------------------------------------------------------
 
 

@@ -233,7 +233,9 @@ class Journal:
         if self.side is not None and self.side.write() and rewrite.start():
             # The new increment is a file of its own, in which no database is selected yet.
             self.shard.start_of_file()
-            self._walk = Walk(list(self.shard.databases.values()), rewrite.write)
+            self._walk = Walk(
+                list(self.shard.databases.values()), rewrite.write, self.shard.scripts.requests()
+            )
 
     def _end_rewrite(self, rewrite: Rewrite) -> None:
         assert self.log is not None

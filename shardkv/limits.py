@@ -247,6 +247,48 @@ RDB_STREAM_NODE_BYTES = 4096
 """Entries of a stream that are written together; a larger entry stands alone. As Redis' own nodes by
 default."""
 
+# -- scripts ----------------------------------------------------------------------------------
+
+SCRIPT_MEMORY_BYTES = 256 * 1024 * 1024
+"""What the scripts of one shard may use of Lua's memory, all that they have left behind included."""
+
+SCRIPTS_COMPILED = 2000
+"""Scripts that came with EVAL and are kept compiled by a shard; those of SCRIPT LOAD stay until SCRIPT
+FLUSH."""
+
+SCRIPTS_REMEMBERED = 500
+"""Scripts that came with EVAL and are kept by a proxy, which loads them onto every shard (as Redis 7.4)."""
+
+LIBRARY_LOAD_S = 0.5
+"""How long the code of a library may run when it is loaded (as Redis)."""
+
+SCRIPT_MEMORY_RESERVE_BYTES = 16 * 1024 * 1024
+"""What one may use beyond that before it is noticed."""
+
+SCRIPT_INSTRUCTIONS_PER_TICK = 100_000
+"""Of Lua, between two looks at whether the script is to end; some ms (as Redis)."""
+
+SCRIPT_TICK_S = 0.01
+"""The same for scripts that spend their time in commands and libraries."""
+
+SCRIPT_VALUES_AT_ONCE = 256
+"""Values that Lua hands over in one piece; its stack has room for some thousands."""
+
+SCRIPT_STRING_BYTES = 512 * 1024 * 1024
+"""The longest string that `struct.pack` makes."""
+
+SCRIPT_REPLY_DEPTH = 256
+"""Tables in tables that a script returns. Redis has no bound but its stack."""
+
+SCRIPT_PACKED_DEPTH = 16
+"""Tables in tables that `cmsgpack.pack` writes; below it stands nil (as Redis, LUACMSGPACK_MAX_NESTING)."""
+
+SCRIPT_UNPACKED_DEPTH = 200
+"""The same for what `cmsgpack.unpack` reads."""
+
+SCRIPT_UNPACKED_VALUES = 7000
+"""Values that `cmsgpack.unpack` returns at once: Lua's stack has no room for more (LUAI_MAXCSTACK)."""
+
 # -- memory -----------------------------------------------------------------------------------
 
 MEMORY_SAMPLES = 5

@@ -210,6 +210,14 @@ class Config:
         """Rounds of background work per second, such as removing expired keys and closing idle clients; taken
         as 1 to 500. A higher number makes these more punctual and costs processor time when idle.""",
     )
+    busy_reply_threshold: int = setting(
+        PROCESSES,
+        5000,
+        Integer(0, INT64_MAX),
+        """Milliseconds after which a shard whose script still runs answers other commands with BUSY, and
+        SCRIPT KILL can end the script; all other shards serve on. 0: never.""",
+        aliases=("lua-time-limit",),
+    )
     shutdown_timeout: int = setting(
         PROCESSES,
         10,

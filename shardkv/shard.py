@@ -17,7 +17,7 @@ import hiredis
 from shardkv import clock, errors
 from shardkv.aof.record import START_OF_FILE, record
 from shardkv.channels import Channels
-from shardkv.command import BY_ID, Command, Handler, lock_keys, lookup
+from shardkv.command import BY_ID, Command, Flag, Handler, lock_keys, lookup
 from shardkv.drafts import Draft
 from shardkv.errors import CommandError
 from shardkv.expiry import Deadlines
@@ -25,6 +25,7 @@ from shardkv.keyspace import Database, Observer, Slot
 from shardkv.locks import Transaction
 from shardkv.resp.replies import NULL_ARRAY, raw, resp2, resp3
 from shardkv.scans import Snapshots
+from shardkv.scripts import Scripts
 from shardkv.serving import Request, Serving
 from shardkv.slots import SLOT_BITS, SLOT_MASK, slot_of
 from shardkv.transactions import Late, Link, Parked, Transactions
@@ -63,6 +64,10 @@ class CommandStats:
 
 Bound = tuple[Handler, Database, Callable[[Any], bytes], bool, Command, CommandStats]
 """What a request's code stands for, looked up once: handler, database, encoder, writes, command, figures."""
+
+
+Effects = list[tuple[int, list[Any]]]
+"""Requests that the log is to hold, each with its database."""
 
 
 @dataclass(slots=True)
@@ -111,7 +116,7 @@ class Shard:
         """Whether all that has been logged will be on disk when the replies of this turn leave."""
         self.until_durable: list[tuple[Link, int]] = []
         """Requests, with their tickets, that wait for that."""
-        self._effects: list[tuple[int, list[Any]]] = []
+        self._effects: Effects = []
         self.logged_db = START_OF_FILE
         """The database that the log has selected last."""
         self.draft: Draft | None = None
@@ -126,6 +131,11 @@ class Shard:
         self._replayed: dict[bytes, tuple[Handler, bool]] = {}
         self.refusal: bytes | None = None
         """Why writing commands are refused now, if they are."""
+        self.scripts = Scripts()
+        self.slot_table: list[int] = []
+        """Which shard owns each slot; empty if this one owns all."""
+        self.running: tuple[Batch, list[Reply]] | None = None
+        """The batch of a link that runs now, and the replies that it has so far."""
 
     def tick(self) -> None:
         """Takes the time by which keys expire; it stands still while a batch runs."""
@@ -205,6 +215,8 @@ class Shard:
         reply = replies.append
         outer_link, self.link = self.link, link
         self.last_batch_s = self.now_s
+        if link is not None:
+            self.running = batch, replies
         now_ns = clock.perf_counter_ns
         timed: CommandStats | None = None
         calls = last_ns = 0
@@ -246,7 +258,7 @@ class Shard:
             timed.calls += calls
             timed.ns += now_ns() - last_ns
         self.link = outer_link
-        if self.ready and outer_link is None and not self.together:
+        if self.ready and outer_link is None and not self.together and self.scripts.running is None:
             # Keys that have expired when somebody looked at them.
             self.serving.serve()
         return replies
@@ -257,7 +269,7 @@ class Shard:
         part = protocol == RAW
         stats = (self.part_stats if part else self.stats).setdefault(command.name, CommandStats(part=part))
         handler = command.handler
-        if self.refusal is not None and command.writes:
+        if self.refusal is not None and command.flags & Flag.WRITE:
             handler = self._refuse
         if no_touch and command.name != "touch":
             handler = _without_touching(handler)
@@ -282,6 +294,40 @@ class Shard:
             return
         code = error.text.split(b" ", 1)[0].decode("ascii", "replace")
         self.totals.errors[code] = self.totals.errors.get(code, 0) + 1
+
+    # -- scripts --------------------------------------------------------------------------------
+
+    def call_from_script(self, db: Database, command: Command, words: list[bytes]) -> tuple[Any, Effects]:
+        """Carries out a command for a script; returns its value, or the CommandError that it has failed with,
+        and what is to be logged of it."""
+        if self.refusal is not None and command.flags & Flag.WRITE:
+            return CommandError(self.refusal), []
+        stats = self.stats.setdefault(command.name, CommandStats())
+        args: list[Any] = [slot_of(words[1]) if command.one_key else 0, *words[1:]]
+        begun_ns = clock.perf_counter_ns()
+        value: Any
+        try:
+            value = command.handler(db, args)
+        except CommandError as error:
+            value = error
+            self._count_error(stats, error)
+        except Exception:
+            logger.exception("%s failed", command.name)
+            value = CommandError(errors.INTERNAL)
+            self._count_error(stats, value)
+        stats.calls += 1
+        stats.ns += clock.perf_counter_ns() - begun_ns
+        if not self.dirty:
+            return value, []
+        self.changes_since_save += self.dirty
+        self.dirty = 0
+        effects, self._effects = self._effects, []
+        return value, effects or [(db.index, [command.propagated_name, *args[1:]])]
+
+    def log_script(self, effects: Effects) -> None:
+        """Has the log say what the script that is done now has changed."""
+        self._effects = effects
+        self.dirty = len(effects)
 
     # -- the log --------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ change) comes, which is fast, and its copy is emitted bit by bit.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from shardkv import clock
 from shardkv.aof.record import record
@@ -24,7 +24,13 @@ _CHUNK_BYTES = 64 * 1024
 class Walk:
     """One pass over some databases. `write` takes the emitted records, some tens of KiB at a time."""
 
-    def __init__(self, databases: list[Database], write: Callable[[bytes], None]) -> None:
+    def __init__(
+        self,
+        databases: list[Database],
+        write: Callable[[bytes], None],
+        first: Iterable[list[bytes]] = (),
+    ) -> None:
+        """`first` are requests that are emitted before any key."""
         self._databases = sorted(databases, key=lambda db: db.index)
         self._order = {id(db): number for number, db in enumerate(self._databases)}
         self._write = write
@@ -43,6 +49,8 @@ class Walk:
         self.done = False
         for db in self._databases:
             db.walk = self
+        for args in first:
+            self._add(0, args)
 
     # -- changes --------------------------------------------------------------------------------
 

@@ -12,9 +12,11 @@ import logging
 import os
 import select
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from shardkv import clock, control, errors, figures, limits, logs
+from shardkv.busy import Busy, Postponed
 from shardkv.channels import LOST, encode_told
 from shardkv.command import BY_ID, Flag
 from shardkv.errors import CommandError
@@ -48,6 +50,8 @@ class ProxyLink:
         self.late: list[Late] = []
         self.turn: list[tuple[Batch, list[Reply]]] = []
         """The batches run in this turn, with their replies, which leave when the log is written."""
+        self.batches: list[Batch] = []
+        """What has come and is still to be run."""
         self.waits_for_room = False
         self.held_back = False
         self.closed = False
@@ -91,6 +95,8 @@ class Worker:
         self.config = config
         self.slot_table = slot_table
         self.shard = Shard(index, config)
+        self.shard.slot_table = slot_table if len(set(slot_table)) > 1 else []
+        self.shard.scripts.on_busy = self._while_busy
         self.channel = channel
         self.links: dict[int, ProxyLink] = {}
         self.loading = True
@@ -99,11 +105,15 @@ class Worker:
         self.exit_code = 0
         self.journal = Journal(self)
         self.rest = Rest(self.shard)
-        self._poll = select.epoll()
-        self._by_fd: dict[int, ProxyLink] = {}
-        self._poll.register(channel.fileno(), select.EPOLLIN)
+        self.taking: ProxyLink | Postponed | None = None
+        """Whose requests run now."""
+        self.busy: Busy | None = None
+        """While a script runs for too long, and until what was put off meanwhile is done."""
+        self.poll = select.epoll()
+        self.by_fd: dict[int, ProxyLink] = {}
+        self.poll.register(channel.fileno(), select.EPOLLIN)
         self._wakeup, self._wakeup_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._poll.register(self._wakeup, select.EPOLLIN)
+        self.poll.register(self._wakeup, select.EPOLLIN)
         self._next_cron_s = 0.0
         self.active_expire = True
 
@@ -139,22 +149,31 @@ class Worker:
 
     def turn(self, timeout_s: float) -> None:
         """One turn of the loop; waits at most so long for something to do."""
-        shard = self.shard
-        events = self._poll.poll(timeout_s)
+        events = self.poll.poll(timeout_s)
         begun_s = clock.monotonic()
         for fd, event in events:
-            link = self._by_fd.get(fd)
-            if link is not None:
-                if event & select.EPOLLOUT and fd == link.writer.fd:
-                    self._flush(link)
-                elif not link.closed:
-                    shard.tick()
-                    self._take(link)
-            elif fd == self._wakeup:
-                os.read(fd, 4096)
-            else:
-                self._receive_control()
-        # The log of what was done is written before any reply of it leaves.
+            self.attend(fd, event, self._take)
+        if self.busy is not None:
+            self._end_busy([])
+        self.finish_turn()
+        if not self.loading and not self.stopping:
+            self._do_chores(begun_s)
+
+    def attend(self, fd: int, event: int, take: Callable[[ProxyLink], None]) -> None:
+        """Sees to one file descriptor; `take` is what is done with a link that has requests."""
+        link = self.by_fd.get(fd)
+        if link is not None:
+            if event & select.EPOLLOUT and fd == link.writer.fd:
+                self._flush(link)
+            elif not link.closed:
+                take(link)
+        elif fd == self._wakeup:
+            os.read(fd, 4096)
+        else:
+            self._receive_control()
+
+    def finish_turn(self) -> None:
+        """Sends what has been answered. The log of what was done is written before any reply of it leaves."""
         safe = self.journal.commit()
         if safe is not Safe.EVERYTHING:
             self._refuse_what_is_not(safe)
@@ -163,8 +182,6 @@ class Worker:
         for link in list(self.links.values()):
             if link.turn or link.late:
                 self._send(link)
-        if not self.loading and not self.stopping:
-            self._do_chores(begun_s)
 
     def _do_chores(self, begun_s: float) -> None:
         """Work that can wait, when the replies are on their way."""
@@ -190,21 +207,49 @@ class Worker:
 
     def _take(self, link: ProxyLink) -> None:
         """Runs the batches that have come from a proxy."""
-        reader = link.reader
+        self.shard.tick()
+        link.batches = self.receive(link)
+        self.taking = link
         try:
-            for frame in reader.receive():
-                batch = decode_batch(frame)
-                link.turn.append(
-                    (
-                        batch,
-                        self._answer_loading(batch, link) if self.loading else self.shard.run(batch, link),
-                    )
-                )
+            while link.batches:
+                batch = link.batches.pop(0)
+                if self.loading:
+                    link.turn.append((batch, self._answer_loading(batch, link)))
+                    continue
+                replies = self.shard.run(batch, link)
+                if self.busy is None:
+                    link.turn.append((batch, replies))
+                else:
+                    self._end_busy(replies)
+        except Exception:
+            logger.exception("proxy %d sent a broken request", link.proxy)
+            link.reader.closed = True
+        self.taking = None
+        if link.reader.closed:
+            self.detach(link)
+
+    def receive(self, link: ProxyLink) -> list[Batch]:
+        """The batches that have come from a proxy."""
+        batches = []
+        try:
+            for frame in link.reader.receive():
+                batches.append(decode_batch(frame))
         except Exception:
             logger.exception("proxy %d sent a broken frame", link.proxy)
-            reader.closed = True
-        if reader.closed:
-            self._detach(link)
+            link.reader.closed = True
+        return batches
+
+    def _while_busy(self) -> None:
+        """Called now and then while a script has run for too long."""
+        if self.busy is None:
+            self.busy = Busy(self)
+        self.busy.serve()
+
+    def _end_busy(self, replies: list[Reply]) -> None:
+        """It is done; `replies` are those of its batch."""
+        assert self.busy is not None
+        busy, self.busy = self.busy, None
+        busy.end(replies)
 
     def _answer_loading(self, batch: Batch, link: ProxyLink) -> list[Reply]:
         """Refuses requests, but for those between processes that can be carried out at any time."""
@@ -261,49 +306,59 @@ class Worker:
     def attach(self, proxy: int, read_fd: int, write_fd: int) -> None:
         """Starts to serve a proxy that has been (re)started."""
         if proxy in self.links:
-            self._detach(self.links[proxy])
+            self.detach(self.links[proxy])
         link = self.links[proxy] = ProxyLink(proxy, read_fd, write_fd)
-        self._by_fd[read_fd] = self._by_fd[write_fd] = link
-        self._poll.register(read_fd, select.EPOLLIN)
+        self.by_fd[read_fd] = self.by_fd[write_fd] = link
+        self.poll.register(read_fd, select.EPOLLIN)
 
-    def _detach(self, link: ProxyLink) -> None:
+    def detach(self, link: ProxyLink) -> None:
+        """A proxy is gone."""
         if self.links.get(link.proxy) is not link:
             return
         del self.links[link.proxy]
         for fd in (link.reader.fd, link.writer.fd):
-            del self._by_fd[fd]
+            del self.by_fd[fd]
         link.close()
-        self.shard.watches.forget_proxy(link.proxy)
-        self.shard.channels.forget_proxy(link.proxy)
-        in_doubt = self.shard.transactions.forget_proxy(link.proxy)
-        self._report_doubt(in_doubt)
+        self._after_script(lambda: self._forget_proxy(link.proxy))
+
+    def _forget_proxy(self, proxy: int) -> None:
+        self.shard.watches.forget_proxy(proxy)
+        self.shard.channels.forget_proxy(proxy)
+        self._report_doubt(self.shard.transactions.forget_proxy(proxy))
+
+    def _after_script(self, work: Callable[[], None]) -> None:
+        """Does at once what must not come into the midst of a script, or as soon as that is done."""
+        if self.busy is None:
+            work()
+        else:
+            self.busy.afterwards(work)
 
     def _send(self, link: ProxyLink) -> None:
         try:
             link.send()
         except OSError:
-            self._detach(link)
+            self.detach(link)
             return
         if link.writer.backlog_bytes and not link.waits_for_room:
             link.waits_for_room = True
-            self._poll.register(link.writer.fd, select.EPOLLOUT)
+            self.poll.register(link.writer.fd, select.EPOLLOUT)
         if link.writer.backlog_bytes > limits.PIPE_BACKLOG_BYTES and not link.held_back:
             # It is far behind in taking replies, so it may not ask for more.
             link.held_back = True
-            self._poll.unregister(link.reader.fd)
+            self.poll.unregister(link.reader.fd)
 
     def _flush(self, link: ProxyLink) -> None:
         try:
             done = link.writer.flush()
         except OSError:
-            self._detach(link)
+            self.detach(link)
             return
         if done:
             link.waits_for_room = False
-            self._poll.unregister(link.writer.fd)
+            self.poll.unregister(link.writer.fd)
         if link.held_back and link.writer.backlog_bytes <= limits.PIPE_BACKLOG_BYTES // 2:
             link.held_back = False
-            self._poll.register(link.reader.fd, select.EPOLLIN)
+            self.poll.register(link.reader.fd, select.EPOLLIN)
 
     def _report_doubt(self, transactions: list[Transaction]) -> None:
         """Has the supervisor find out what became of transactions."""
@@ -319,20 +374,25 @@ class Worker:
             match message:
                 case control.Attach(peer):
                     self.attach(peer, *self.channel.take_fds())
+                case control.Question(number, topic, body) if topic in _OF_TRANSACTIONS:
+                    self._after_script(partial(self._answer, number, topic, body))
                 case control.Question(number, topic, body):
-                    self.channel.send(control.Answer(number, self._answer(topic, body)))
+                    self._answer(number, topic, body)
                 case control.Stop():
                     self.stopping = True
         if self.channel.closed:
             self.stopping = True
 
-    def _answer(self, topic: str, body: Any) -> Any:
+    def _answer(self, number: int, topic: str, body: Any) -> None:
+        answer = None
         try:
-            return TOPICS[topic](self, body)
+            answer = TOPICS[topic](self, body)
         except Exception:
             logger.exception("question %s failed", topic)
-            return None
+        self.channel.send(control.Answer(number, answer))
 
+
+_OF_TRANSACTIONS = (control.FREEZE, control.SETTLE, control.FORGET)
 
 Topic = Callable[[Worker, Any], Any]
 """Answers a question about the worker; takes the question's body, returns the answer's."""

@@ -82,6 +82,7 @@ class Local:
         self._numbers = itertools.count(1)
         for shard in self.shards:
             shard.records = []
+            shard.slot_table = self.slot_table if shards > 1 else []
         self.set_clock(START_MS)
 
     # -- time -----------------------------------------------------------------------------------

@@ -14,14 +14,15 @@ LAYERS = [
     {"settings", "resp"},
     {"config_file", "wire", "control"},
     {"command"},
+    {"lua"},
     {"values", "expiry", "locks", "aof", "slotmap", "waiters"},
     {"structures", "rdb"},
     {"keyspace", "plan", "blocking"},
     {"scans", "walk"},
-    {"channels", "drafts", "transactions", "watches"},
+    {"channels", "drafts", "scripts", "transactions", "watches"},
     {"shard", "serving", "rest"},
     {"commands"},
-    {"journal", "figures", "worker"},
+    {"busy", "journal", "figures", "worker"},
 ]
 """Modules and packages of shardkv, from the bottom up: each may import from its own layer and those
 before."""

@@ -28,8 +28,12 @@ class PayloadError(ValueError):
 def dump(value: Value) -> bytes:
     """A value as Redis from 7.0 on and Valkey read it; a hash with fields that expire as only Valkey does."""
     encoded = encode.value(value, kinds.REDIS_7_0)
-    version = encoded.version.to_bytes(_VERSION_BYTES, "little")
-    body = b"".join((bytes((encoded.kind,)), *encoded.parts, version))
+    return sealed(b"".join((bytes((encoded.kind,)), *encoded.parts)), encoded.version)
+
+
+def sealed(content: bytes, version: int) -> bytes:
+    """What is in a version of the format, with that version and the checksum after it."""
+    body = content + version.to_bytes(_VERSION_BYTES, "little")
     checksum: int = _checksum(body)
     return body + checksum.to_bytes(_CHECKSUM_BYTES, "little")
 
@@ -40,11 +44,8 @@ def is_plain(payload: bytes) -> bool:
     return payload[0] in kinds.PLAIN and version <= kinds.REDIS_7_0
 
 
-def restore(payload: bytes, config: Any) -> Value:
-    """The value that a payload holds; `config` are the settings that choose encodings.
-
-    Raises PayloadError or FormatError.
-    """
+def checked(payload: bytes) -> tuple[int, int]:
+    """The version of the format of a payload, and the length of what it holds. Raises PayloadError."""
     end = len(payload) - _FOOTER_BYTES
     if end < 0:
         raise PayloadError
@@ -52,6 +53,15 @@ def restore(payload: bytes, config: Any) -> Value:
     version = int.from_bytes(body[end:], "little")
     if not kinds.is_known(version) or _checksum(body) != int.from_bytes(checksum, "little"):
         raise PayloadError
+    return version, end
+
+
+def restore(payload: bytes, config: Any) -> Value:
+    """The value that a payload holds; `config` are the settings that choose encodings.
+
+    Raises PayloadError or FormatError.
+    """
+    version, end = checked(payload)
     if not end:
         raise FormatError("nothing")
     reader = Reader(payload, version, 1)

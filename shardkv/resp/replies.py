@@ -14,7 +14,8 @@ MapPairs              array of such arrays      map
 float                 bulk string               double
 PlainDouble           bulk string               double
 bool                  integer 1 or 0            boolean
-Verbatim              bulk string               verbatim string
+Verbatim, FormattedText  bulk string            verbatim string
+BigNumber             bulk string               big number
 Push                  array                     push
 CommandError          error                     the same
 Encoded               as it is                  as it is
@@ -23,7 +24,7 @@ Encoded               as it is                  as it is
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -45,6 +46,19 @@ class Verbatim(bytes):
 
 class Encoded(bytes):
     """A reply that is encoded already."""
+
+    __slots__ = ()
+
+
+class FormattedText(NamedTuple):
+    """The same with a format of its own, of three letters."""
+
+    format: bytes
+    text: bytes
+
+
+class BigNumber(bytes):
+    """The digits of an integer of any size."""
 
     __slots__ = ()
 
@@ -164,7 +178,8 @@ def _many_bulks(values: Any) -> bytes | None:
     return b"*%d%b\r\n" % (count, b"".join(parts))
 
 
-def _plain(number: PlainDouble) -> bytes:
+def format_plain(number: float) -> bytes:
+    """A number as PlainDouble spells it."""
     text = (b"%.17f" % number).rstrip(b"0").removesuffix(b".")
     return b"0" if text == b"-0" else text
 
@@ -218,6 +233,8 @@ _RESP2: dict[type, _Encoder] = {
     bytearray: _bulk,
     Verbatim: _bulk,
     Encoded: bytes,
+    FormattedText: lambda found: _bulk(found.text),
+    BigNumber: _bulk,
     int: _integer,
     bool: lambda value: b":1\r\n" if value else b":0\r\n",
     Status: _status,
@@ -232,7 +249,7 @@ _RESP2: dict[type, _Encoder] = {
     Pairs: _pairs2,
     MapPairs: _array2,
     float: lambda number: _bulk(format_double(number)),
-    PlainDouble: lambda number: _bulk(_plain(number)),
+    PlainDouble: lambda number: _bulk(format_plain(number)),
     CommandError: _error,
 }
 
@@ -250,14 +267,16 @@ _RESP3: dict[type, _Encoder] = {
     Pairs: _array3,
     MapPairs: _map_pairs3,
     float: lambda number: b",%b\r\n" % format_double(number),
-    PlainDouble: lambda number: b",%b\r\n" % _plain(number),
+    PlainDouble: lambda number: b",%b\r\n" % format_plain(number),
     Verbatim: _verbatim3,
+    FormattedText: lambda found: b"=%d\r\n%b:%b\r\n" % (len(found.text) + 4, found.format, found.text),
+    BigNumber: lambda digits: b"(%b\r\n" % digits,
 }
 
 # -- between processes ------------------------------------------------------------------------
 
 _EXT_ERROR, _EXT_STATUS, _EXT_NULL_ARRAY, _EXT_PAIRS, _EXT_VERBATIM, _EXT_SET, _EXT_MAP_PAIRS = range(1, 8)
-_EXT_PLAIN_DOUBLE = 8
+_EXT_PLAIN_DOUBLE, _EXT_FORMATTED_TEXT, _EXT_BIG_NUMBER = range(8, 11)
 
 
 def _to_ext(value: Any) -> msgspec.msgpack.Ext:
@@ -279,6 +298,10 @@ def _wrap(value: Any) -> Any:
         return msgspec.msgpack.Ext(_EXT_STATUS, bytes(value))
     if kind is Verbatim:
         return msgspec.msgpack.Ext(_EXT_VERBATIM, bytes(value))
+    if kind is FormattedText:
+        return msgspec.msgpack.Ext(_EXT_FORMATTED_TEXT, value.format + value.text)
+    if kind is BigNumber:
+        return msgspec.msgpack.Ext(_EXT_BIG_NUMBER, bytes(value))
     if kind is Pairs:
         return msgspec.msgpack.Ext(_EXT_PAIRS, raw(list(value)))
     if kind is MapPairs:
@@ -308,6 +331,10 @@ def _from_ext(code: int, data: memoryview) -> Any:
         return MapPairs(tuple(pair) for pair in unpack_raw(content))
     if code == _EXT_VERBATIM:
         return Verbatim(content)
+    if code == _EXT_FORMATTED_TEXT:
+        return FormattedText(content[:3], content[3:])
+    if code == _EXT_BIG_NUMBER:
+        return BigNumber(content)
     if code == _EXT_SET:
         return set(unpack_raw(content))
     if code == _EXT_PLAIN_DOUBLE:

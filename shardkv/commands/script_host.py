@@ -1,0 +1,139 @@
+"""Where scripts run: the shard, seen from inside a script."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from shardkv import errors
+from shardkv.command import NOSCRIPT, WRITE, Command, Place, lock_keys, lookup
+from shardkv.errors import CommandError
+from shardkv.keyspace import Database
+from shardkv.lua import REPL_AOF, Host
+from shardkv.numbers import integer
+from shardkv.resp.replies import OK, PONG
+from shardkv.scripts import Running, write_script_log
+from shardkv.slots import slot_of
+
+if TYPE_CHECKING:
+    from shardkv.shard import Effects, Shard
+
+
+class ShardHost(Host):
+    """Carries out the commands of one run of a script on the shard where it runs."""
+
+    def __init__(self, db: Database, running: Running, declared: list[bytes], *, read_only: bool) -> None:
+        self.shard: Shard = db.shard  # type: ignore[assignment]
+        self.db = db
+        self.running = running
+        self.declared = {(db.index, key) for key in declared}
+        """The keys that were free before it began."""
+        self.read_only = read_only
+        self.effects: Effects = []
+        """What the log is to hold of it."""
+        self._logs = True
+
+    def call(self, words: list[bytes]) -> Any:
+        """Carries out a command; the checks are Redis', in its order."""
+        command = lookup(words)
+        if command is None:
+            return CommandError(errors.UNKNOWN_COMMAND_FROM_SCRIPT)
+        if not command.fits(len(words)):
+            return CommandError(errors.WRONG_ARITY_FROM_SCRIPT)
+        if command.flags & NOSCRIPT:
+            return CommandError(errors.NOT_ALLOWED_FROM_SCRIPT)
+        if command.flags & WRITE:
+            if self.read_only:
+                return CommandError(errors.WRITE_IN_READ_ONLY_SCRIPT)
+            self.running.wrote = True
+        if command.place is Place.PROXY:
+            return self._call_proxy(command, words)
+        if (self.shard.slot_table or self.shard.locks) and not self._is_local(command, words):
+            return self.foreign(command, words)
+        return self._call_here(command, words)
+
+    def _call_here(self, command: Command, words: list[bytes]) -> Any:
+        value, effects = self.shard.call_from_script(self.db, command, words)
+        if effects and self._logs:
+            self.effects += effects
+        return value
+
+    def _is_local(self, command: Command, words: list[bytes]) -> bool:
+        """Whether a command concerns this shard alone, and nothing that another transaction has locked."""
+        shard = self.shard
+        if shard.slot_table:
+            positions = command.route_positions(words)
+            if command.spreads(words) or (not positions and command.plan is not None):
+                return False
+            if any(shard.slot_table[slot_of(words[position])] != shard.index for position in positions):
+                return False
+        # Within a transaction the locks may be its own.
+        if not shard.locks or shard.together:
+            return True
+        keys, whole = lock_keys(self.db.index, command, words)
+        undeclared = [name for name in keys if name not in self.declared]
+        return not shard.locks.must_wait(undeclared, whole=whole, writes=command.writes)
+
+    def foreign(self, command: Command, words: list[bytes]) -> Any:
+        """Carries out a command for keys that are on other shards, or locked by somebody else."""
+        return CommandError(errors.KEY_OF_ANOTHER_SHARD)
+
+    # -- commands that need no shard --------------------------------------------------------------
+
+    def _call_proxy(self, command: Command, words: list[bytes]) -> Any:
+        """Carries out a command of proxies, as far as it makes sense without a client's session."""
+        answer = _WITHOUT_SESSION.get(command.name)
+        if answer is None:
+            return CommandError(errors.NOT_ALLOWED_FROM_SCRIPT)
+        try:
+            return answer(self, words)
+        except CommandError as error:
+            return error
+
+    def select(self, words: list[bytes]) -> Any:
+        """SELECT: for the rest of the script."""
+        index = integer(words[1], errors.INVALID_DB_INDEX)
+        if not 0 <= index < self.shard.config.databases:
+            raise CommandError(errors.DB_OUT_OF_RANGE)
+        self.db = self.shard.database(index)
+        return OK
+
+    # -- what else a script may ask ---------------------------------------------------------------
+
+    def interrupt(self) -> bytes | None:
+        running = self.running
+        threshold_ms = self.shard.config.busy_reply_threshold
+        if running.end is None and 0 < threshold_ms <= running.duration_ms:
+            self.shard.scripts.on_busy()
+        return running.end
+
+    def may_call(self, words: list[bytes]) -> bool:
+        if lookup(words) is None:
+            raise CommandError(errors.INVALID_COMMAND_TO_CHECK)
+        return True
+
+    def set_replication(self, mode: int) -> None:
+        self._logs = bool(mode & REPL_AOF)
+
+    def log(self, level: int, message: bytes) -> None:
+        write_script_log(level, message)
+
+
+def _ping(host: ShardHost, words: list[bytes]) -> Any:
+    if len(words) > 2:
+        raise CommandError(errors.wrong_arity("ping"))
+    return words[1] if len(words) == 2 else PONG
+
+
+def _time(host: ShardHost, words: list[bytes]) -> Any:
+    # As keys expire, so time stands still while a script runs.
+    seconds, microseconds = divmod(host.shard.now_ms * 1000, 1_000_000)
+    return [b"%d" % seconds, b"%d" % microseconds]
+
+
+_WITHOUT_SESSION: dict[str, Callable[[ShardHost, list[bytes]], Any]] = {
+    "echo": lambda host, words: words[1],
+    "ping": _ping,
+    "select": lambda host, words: host.select(words),
+    "time": _time,
+}

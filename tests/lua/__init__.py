@@ -1,0 +1,1 @@
+"""Scripts, without a server."""
