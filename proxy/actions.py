@@ -89,6 +89,33 @@ class Step:
 
 
 @dataclass(frozen=True)
+class RunScript:
+    """Have a shard begin to run a script, a coded request; answered with what it wants, or its reply (see
+    shardkv.commands.remote_script). For the holder of the token."""
+
+    transaction: Transaction
+    shard: int
+    request: list[Any]
+
+    def messages(self, context: int) -> dict[int, list[Any]]:
+        """The request to the shard."""
+        return {self.shard: internal(context, "runscript", self.transaction, self.request)}
+
+
+@dataclass(frozen=True)
+class ResumeScript:
+    """Give a script the encoded value of what it wanted; answered likewise."""
+
+    transaction: Transaction
+    shard: int
+    value: bytes
+
+    def messages(self, context: int) -> dict[int, list[Any]]:
+        """The request to the shard."""
+        return {self.shard: internal(context, "resumescript", self.transaction, self.value)}
+
+
+@dataclass(frozen=True)
 class Pledge:
     """Have each of these shards pledge to let its draft count; answered with an empty list a shard."""
 
@@ -151,7 +178,20 @@ class GiveToken:
     """Give the token back."""
 
 
-Action = Run | Prepare | Step | Pledge | Commit | Release | Forget | Pause | TakeToken | GiveToken
+Action = (
+    Run
+    | Prepare
+    | Step
+    | RunScript
+    | ResumeScript
+    | Pledge
+    | Commit
+    | Release
+    | Forget
+    | Pause
+    | TakeToken
+    | GiveToken
+)
 
 
 def internal(context: int, name: str, *args: Any) -> list[Any]:

@@ -18,7 +18,9 @@ from proxy.actions import (
     Pledge,
     Prepare,
     Release,
+    ResumeScript,
     Run,
+    RunScript,
     Step,
     TakeToken,
     internal,
@@ -163,7 +165,7 @@ class Work:
                 self._nested = False
                 context = self._context
                 self._ask({shard: coded(context, requests) for shard, requests in parts.items()})
-            case Prepare() | Step() | Pledge() | Commit():
+            case Prepare() | Step() | RunScript() | ResumeScript() | Pledge() | Commit():
                 self._nested = True
                 messages = action.messages(self._context)
                 self._ask({shard: [message] for shard, message in messages.items()})

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from proxy.multi import NOT_QUEUED
 from shardkv import errors
 from shardkv.command import Command, Flag
 from shardkv.errors import CommandError
@@ -31,8 +32,9 @@ def authenticated(session: Session, command: Command, args: list[Any]) -> None:
 
 
 def queueing(session: Session, command: Command, args: list[Any]) -> None:
-    """Some commands cannot be part of a transaction."""
-    if session.queue is not None and command.flags & Flag.NO_MULTI:
+    """Some commands cannot be part of a transaction. Those that are carried out at once, queue or not, have
+    errors of their own."""
+    if session.queue is not None and command.flags & Flag.NO_MULTI and command.name not in NOT_QUEUED:
         raise CommandError(errors.NOT_IN_MULTI)
 
 

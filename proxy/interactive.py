@@ -9,14 +9,29 @@ their drafts count, and are then told to. If a shard is lost before that, all is
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from typing import Any
 
-from proxy.actions import Action, Commit, Forget, GiveToken, Pledge, Prepare, Release, Step, TakeToken
+from proxy.actions import (
+    Action,
+    Commit,
+    Forget,
+    GiveToken,
+    Pledge,
+    Prepare,
+    Release,
+    ResumeScript,
+    RunScript,
+    Step,
+    TakeToken,
+)
 from proxy.transaction import Counters, answered
+from shardkv.command import lookup
+from shardkv.commands import remote_script
 from shardkv.errors import CommandError
 from shardkv.locks import LockKey, Transaction
 from shardkv.plan import Call, Read, coded
-from shardkv.resp.replies import Encoded, unpack_raw
+from shardkv.resp.replies import Encoded, raw, unpack_raw
 from shardkv.slots import SLOT_BITS
 from shardkv.wire import RAW, Batch, pack_context, unpack_context
 
@@ -60,6 +75,8 @@ class Interaction:
         the encoded form."""
         shards = list(call.positions)
         keys, whole = call.locks()
+        if call.command.runs_script:
+            return (yield from self._run_script(call, shards[0] if shards else _some_shard(call)))
         if call.command.plan is None or (len(shards) == 1 and not call.spreads):
             shard = shards[0] if shards else 0
             batch = coded(context, [call.args])
@@ -68,6 +85,29 @@ class Interaction:
             is_value = unpack_context(context >> SLOT_BITS).protocol == RAW
             return unpack_raw(reply) if is_value else Encoded(reply)
         return (yield from self._follow(call, keys, whole))
+
+    def _run_script(self, call: Call, shard: int) -> Steps:
+        """Has a script run on a shard, and carries out what it wants of others; returns its reply's value."""
+        context = pack_context(call.db, RAW)
+        [request] = coded(context, [call.args])
+        action: Action = RunScript(self.transaction, shard, request)
+        while True:
+            # It may lock further keys there.
+            self._unconfirmed |= self.locked - {shard}
+            self.locked.add(shard)
+            answers = yield action
+            _check(answers)
+            match answers[shard]:
+                case [remote_script.DONE, has_changed, reply]:
+                    if has_changed:
+                        self.changed.add(shard)
+                    return unpack_raw(reply)
+                case [remote_script.WANTS, db, words]:
+                    command = lookup(words)
+                    assert command is not None
+                    wanted = Call(command, words, db, call.slot_table, call.shards)
+                    value = yield from self.perform(wanted, pack_context(db, RAW))
+                    action = ResumeScript(self.transaction, shard, raw(value))
 
     def _follow(self, call: Call, keys: dict[int, list[LockKey]], whole: bool) -> Steps:
         """Carries out a command by its plan; returns the reply's value."""
@@ -126,6 +166,28 @@ class Interaction:
             self.locked -= self.changed
         if len(changed) > 1:
             yield Forget(self.transaction, changed)
+
+
+@dataclass(frozen=True)
+class ScriptCall(Call):
+    """A script that may reach any key, or whose keys lie on several shards."""
+
+    @property
+    def is_interactive(self) -> bool:
+        return True
+
+    @property
+    def needs_locks(self) -> bool:
+        return True
+
+    def conduct(self, interaction: Interaction) -> Steps:
+        # Its keys are locked as it comes to them; as the holder of the token it can wait for any.
+        return (yield from interaction.perform(self, pack_context(self.db, RAW)))
+
+
+def _some_shard(call: Call) -> int:
+    """Where a script without keys runs: always the same shard for the same script."""
+    return call.shard_of(call.args[1])
 
 
 def interact(

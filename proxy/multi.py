@@ -202,6 +202,8 @@ class Execution:
 
     def _add(self, command: Command, args: list[Any], db: int, place: int) -> None:
         proxy = self.proxy
+        if command.group == "scripting":
+            proxy.scripts.ready_for(command, args)
         keys, whole = lock_keys(db, command, args)
         self.keys += keys
         self.whole = self.whole or whole
@@ -248,8 +250,10 @@ class Execution:
         return await value if value.__class__ is CoroutineType else value
 
     def _goes_to_one_shard(self, queued: _Queued) -> bool:
-        one = len(queued.shards) == 1 and not queued.call.spreads
-        return one or len(self.proxy.backends) == 1
+        call = queued.call
+        one = len(queued.shards) == 1 and not call.spreads
+        roams = self.proxy.scripts.roams(call.command, call.args)
+        return (one and not roams) or len(self.proxy.backends) == 1
 
     def _is_simple(self, queued: _Queued) -> bool:
         """Whether it is known before anything is looked at what each shard has to do for a command."""

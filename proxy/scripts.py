@@ -14,6 +14,9 @@ from proxy.supervision import topic
 from shardkv import control, limits
 from shardkv.command import COMMANDS, Command
 from shardkv.errors import CommandError
+from shardkv.lua import sha1hex
+from shardkv.lua.reach import reaches_only_its_keys
+from shardkv.slots import slot_of
 from shardkv.wire import RAW, pack_context
 
 if TYPE_CHECKING:
@@ -32,6 +35,29 @@ class Scripts:
         """Those that came with EVAL, the one that has not been used for longest first."""
         self._loaded: dict[bytes, None] = {}
         self._loading: set[bytes] = set()
+        self._contained: dict[bytes, bool] = {}
+        """Of the scripts that are known, by text and by SHA1, whether they touch no keys but those that they
+        are called with."""
+
+    # -- what they may reach ----------------------------------------------------------------------
+
+    def roams(self, command: Command, args: list[Any]) -> bool:
+        """Whether a command runs a script that may touch keys of several shards."""
+        if not command.runs_script or len(self.proxy.backends) == 1:
+            return False
+        if not self._contained.get(args[1], False):
+            return True
+        slot_table = self.proxy.slot_table
+        shards = {slot_table[slot_of(args[position])] for position in command.key_positions(args)}
+        return len(shards) > 1
+
+    def _study(self, body: bytes) -> None:
+        if body not in self._contained:
+            self._contained[body] = self._contained[sha1hex(body)] = reaches_only_its_keys(body)
+
+    def _drop(self, body: bytes) -> None:
+        self._contained.pop(body, None)
+        self._contained.pop(sha1hex(body), None)
 
     # -- what clients send ------------------------------------------------------------------------
 
@@ -81,6 +107,7 @@ class Scripts:
 
     def remember(self, body: bytes, *, loaded: bool) -> None:
         """Keeps a script that every shard knows; those of SCRIPT LOAD until SCRIPT FLUSH."""
+        self._study(body)
         if loaded:
             self._loaded[body] = None
             self._evaluated.pop(body, None)
@@ -88,12 +115,13 @@ class Scripts:
             self._evaluated[body] = None
             self._evaluated.move_to_end(body)
             if len(self._evaluated) > limits.SCRIPTS_REMEMBERED:
-                self._evaluated.popitem(last=False)
+                self._drop(self._evaluated.popitem(last=False)[0])
 
     def forget(self) -> None:
         """Forgets all of them."""
         self._evaluated.clear()
         self._loaded.clear()
+        self._contained.clear()
 
     def load_onto(self, backend: Backend) -> None:
         """Has a fresh process of a shard load all of them."""

@@ -18,6 +18,7 @@ from proxy.census import Census
 from proxy.coordinator import Coordinator
 from proxy.counters import Counters, Rates
 from proxy.gates import GATES
+from proxy.interactive import ScriptCall
 from proxy.multi import Watch
 from proxy.pause import Pause
 from proxy.pubsub import PubSub
@@ -251,8 +252,13 @@ class Proxy:
 
         False if the shard takes no more now.
         """
-        if command.group == "scripting" and not self.scripts.ready_for(command, args):
-            return False
+        if command.group == "scripting":
+            if not self.scripts.ready_for(command, args):
+                return False
+            if self.scripts.roams(command, args):
+                script = ScriptCall(command, args, session.db, self.slot_table, len(self.backends))
+                self.coordinator.start(session, script, block, index)
+                return True
         positions = command.route_positions(args)
         slots = [slot_of(args[position]) for position in positions]
         shards = {self.slot_table[slot] for slot in slots}

@@ -205,6 +205,8 @@ class Command:
     """How a request waits for data (see shardkv.blocking); None if none ever does."""
     routed_by: int = 0
     """The position of a word that is no key but has a home like one: a channel."""
+    runs_script: bool = False
+    """Whether it runs a script, which may touch any key."""
     may_write: bool = False
     """Whether it writes although it has no such flag: a script does what it likes."""
     internal: bool = False
@@ -368,6 +370,7 @@ def command(
     spreads: Callable[[Sequence[Any]], bool] = does_not_spread,
     waits: Any = None,
     routed_by: int = 0,
+    runs_script: bool = False,
     may_write: bool = False,
     internal: bool = False,
     tips: tuple[str, ...] = (),
@@ -417,6 +420,7 @@ def command(
             spreads=spreads,
             waits=waits,
             routed_by=routed_by,
+            runs_script=runs_script,
             may_write=may_write,
             internal=internal,
             tips=tips,

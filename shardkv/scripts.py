@@ -53,6 +53,9 @@ class Running:
 class Scripts:
     """Those of one shard. The engine is made when it is first needed."""
 
+    host: Callable[..., Any] | None = None
+    """What makes the host of a script that runs, if that is a special one."""
+
     def __init__(self) -> None:
         self.running: Running | None = None
         self.on_busy: Callable[[], None] = lambda: None

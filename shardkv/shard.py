@@ -132,6 +132,8 @@ class Shard:
         self.refusal: bytes | None = None
         """Why writing commands are refused now, if they are."""
         self.scripts = Scripts()
+        self.remote_scripts: Any = None
+        """Those that reach other shards, which have a world of their own."""
         self.slot_table: list[int] = []
         """Which shard owns each slot; empty if this one owns all."""
         self.running: tuple[Batch, list[Reply]] | None = None
@@ -339,7 +341,7 @@ class Shard:
         """Logs the removal of an expired key, or of expired fields of a hash, ahead of what the running
         command logs."""
         if self.records is not None:
-            self._append(db.index, [b"HDEL", key, *fields] if fields else [b"DEL", key])
+            self.append(db.index, [b"HDEL", key, *fields] if fields else [b"DEL", key])
 
     def _log(self, db: Database, command: Command, args: list[Any]) -> None:
         """Logs what the command has changed: its own request, unless it has said something else."""
@@ -355,7 +357,7 @@ class Shard:
             if as_one:
                 records.append(_MULTI)
             for index, effect in effects:
-                self._append(index, effect)
+                self.append(index, effect)
             if as_one:
                 records.append(_EXEC)
             effects.clear()
@@ -363,11 +365,12 @@ class Shard:
             if db.index == self.logged_db:
                 records.append(record(args))
             else:
-                self._append(db.index, args)
+                self.append(db.index, args)
         if self.ready and not self.together:
             self.serving.serve()
 
-    def _append(self, index: int, args: list[Any]) -> None:
+    def append(self, index: int, args: list[Any]) -> None:
+        """Logs a request for a database."""
         assert self.records is not None
         if index != self.logged_db:
             self.records.append(record([b"SELECT", b"%d" % index]))
@@ -616,7 +619,7 @@ class Shard:
         none, as a batch with its number."""
         if self.records is None:
             return
-        if len(records) > 1:
+        if len(records) > (2 if records and records[0].startswith(_SELECT) else 1):
             records = [_MULTI, *records, _EXEC]
         if transaction is not None:
             self.log_batch(records, TRANSACTION + b"%x" % transaction[1])
@@ -657,5 +660,6 @@ def _without_touching(handler: Handler) -> Handler:
 TRANSACTION = b"tx="
 """The key of a batch that carries out a transaction; its number follows."""
 
+_SELECT = b"*2\r\n$6\r\nSELECT\r\n"
 _MULTI = record([b"MULTI"])
 _EXEC = record([b"EXEC"])

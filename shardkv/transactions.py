@@ -26,6 +26,7 @@ from shardkv.slots import SLOT_BITS, SLOT_MASK
 from shardkv.wire import RAW, Batch, Reply, pack_context, unpack_context
 
 if TYPE_CHECKING:
+    from shardkv.commands.remote_script import RemoteScript
     from shardkv.shard import Shard
 
 logger = logging.getLogger("shardkv.transactions")
@@ -118,6 +119,8 @@ class Transactions:
         self.locks = Locks()
         self.pledges: dict[Transaction, Pledge] = {}
         self.drafts: dict[Transaction, Draft] = {}
+        self.remote_scripts: dict[Transaction, RemoteScript] = {}
+        """Scripts that are suspended until something on another shard is done."""
         self.committed: dict[Transaction, list[int]] = {}
         """Those carried out here whose coordinator has not said that they are everywhere, with their
         participants: another shard may have to ask for the outcome."""
@@ -227,6 +230,9 @@ class Transactions:
         self._unlock(owner)
 
     def _undo(self, owner: Transaction) -> None:
+        script = self.remote_scripts.pop(owner, None)
+        if script is not None:
+            script.abandon()
         draft = self.drafts.pop(owner, None)
         if draft is not None:
             draft.undo()

@@ -15,6 +15,7 @@ from typing import Any
 import hiredis
 import msgspec
 
+import proxy.commands
 from proxy.actions import (
     Commit,
     Forget,
@@ -23,16 +24,21 @@ from proxy.actions import (
     Pledge,
     Prepare,
     Release,
+    ResumeScript,
     Run,
+    RunScript,
     Step,
     TakeToken,
     internal,
 )
+from proxy.interactive import ScriptCall, Steps, interact
 from proxy.transaction import Counters, transact
 from shardkv import commands, wire
 from shardkv.command import COMMANDS, Command, Place, number_commands
 from shardkv.errors import CommandError, unknown_command, unknown_subcommand, wrong_arity
 from shardkv.keyspace import Database
+from shardkv.locks import Transaction
+from shardkv.lua.reach import reaches_only_its_keys
 from shardkv.plan import Call, coded
 from shardkv.resp.replies import unpack_raw
 from shardkv.settings import Config
@@ -42,6 +48,7 @@ from shardkv.transactions import Late
 from shardkv.values import recreate
 
 assert commands
+assert proxy.commands
 number_commands()
 
 START_MS = 1_700_000_000_000
@@ -138,6 +145,10 @@ class Local:
             return encode(error)
         slots = [slot_of(args[position]) for position in command.route_positions(args)]
         shards = {self.slot_table[slot] for slot in slots}
+        is_contained = len(shards) == 1 and command.name == "eval" and reaches_only_its_keys(args[1])
+        if command.runs_script and len(self.shards) > 1 and not is_contained:
+            script = ScriptCall(command, args, self.db, self.slot_table, len(self.shards))
+            return encode(self._drive(interact(script.conduct, self._number, Counters())))
         if len(self.shards) == 1 or (len(shards) == 1 and not command.spreads(args)):
             code = wire.pack_code(wire.pack_context(self.db, protocol), command.id, slots[0] if slots else 0)
             [reply] = self._run(shards.pop() if shards else 0, [[code, *args[1:]]])
@@ -150,10 +161,14 @@ class Local:
         replies = self.shards[shard].run(travelled, _Link())
         return [reply for reply in replies if reply is not None]
 
+    def _number(self) -> Transaction:
+        return 0, next(self._numbers)
+
     def _transact(self, call: Call) -> Any:
-        steps = transact(
-            call, lambda: (0, next(self._numbers)), lock_reads=self.lock_reads, counters=Counters()
-        )
+        return self._drive(transact(call, self._number, lock_reads=self.lock_reads, counters=Counters()))
+
+    def _drive(self, steps: Steps) -> Any:
+        """Does what a state machine wants done, until it has a reply."""
         outcome: Any = None
         try:
             while True:
@@ -167,7 +182,7 @@ class Local:
                 return {
                     shard: self._run(shard, self._requests(requests)) for shard, requests in parts.items()
                 }
-            case Prepare() | Step() | Pledge() | Commit():
+            case Prepare() | Step() | RunScript() | ResumeScript() | Pledge() | Commit():
                 messages = action.messages(wire.pack_context(self.db, wire.RAW))
                 return {shard: self._answer(shard, message) for shard, message in messages.items()}
             case Release(transaction, shards):
@@ -176,7 +191,9 @@ class Local:
             case Forget(transaction, shards):
                 for shard in shards:
                     self._tell(shard, "forget", [transaction])
-            case Pause() | TakeToken() | GiveToken():
+            case TakeToken() | GiveToken():
+                pass
+            case Pause():
                 raise AssertionError("one client never meets a lock")
         return None
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from proxy.multi import Execution, Queue, WatchKeys
 from shardkv import errors
-from shardkv.command import ALLOW_BUSY, FAST, LOADING, NOSCRIPT, STALE, Key, Place, command
+from shardkv.command import ALLOW_BUSY, FAST, LOADING, NO_MULTI, NOSCRIPT, STALE, Key, Place, command
 from shardkv.errors import CommandError
 from shardkv.resp.replies import OK
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _ANY_TIME = NOSCRIPT | LOADING | STALE | ALLOW_BUSY
 
 
-@command("MULTI", group="transactions", since="1.2.0", flags=_ANY_TIME | FAST, place=Place.PROXY)
+@command("MULTI", group="transactions", since="1.2.0", flags=_ANY_TIME | FAST | NO_MULTI, place=Place.PROXY)
 def multi(session: Session, args: list[Any]) -> Any:
     """Starts a transaction."""
     if session.queue is not None:
@@ -70,7 +70,7 @@ def discard(session: Session, args: list[Any]) -> Any:
     "WATCH key [key ...]",
     group="transactions",
     since="2.2.0",
-    flags=_ANY_TIME | FAST,
+    flags=_ANY_TIME | FAST | NO_MULTI,
     keys=(Key(1, last=-1, access="RO"),),
     complexity="O(1) for every key.",
     place=Place.PROXY,

@@ -10,7 +10,6 @@ from shardkv.commands.scripting import (
     SCRIPT_FLAGS,
     keys_and_arguments,
     plan_kill,
-    plan_script,
     refuse_if_it_would_write,
     run_as_script,
     script_keys,
@@ -63,7 +62,7 @@ def _call(db: Database, args: list[Any], name: bytes, *, read_only: bool) -> Any
     keys=script_keys("RW ACCESS UPDATE", _RW_NOTES),
     complexity=_DEPENDS,
     may_write=True,
-    plan=plan_script,
+    runs_script=True,
 )
 def fcall(db: Database, args: list[Any]) -> Any:
     """Invokes a function."""
@@ -77,7 +76,7 @@ def fcall(db: Database, args: list[Any]) -> Any:
     flags=SCRIPT_FLAGS | READONLY,
     keys=script_keys("RO ACCESS", _RO_NOTES),
     complexity=_DEPENDS,
-    plan=plan_script,
+    runs_script=True,
 )
 def fcall_ro(db: Database, args: list[Any]) -> Any:
     """Invokes a read-only function."""

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 _NO_FLAGS = Flag(0)
 
 
-def _owner(word: list[int]) -> Transaction:
+def owner_of(word: list[int]) -> Transaction:
+    """The transaction, or the watcher, that a message names."""
     return word[0], word[1]
 
 
@@ -50,10 +51,10 @@ def prepare(db: Database, args: list[Any]) -> Any:
     """
     _, transaction, (exclusive, whole, wait, holds), keys, requests, pledge, watcher = args
     shard: Shard = db.shard  # type: ignore[assignment]
-    owner = _owner(transaction)
+    owner = owner_of(transaction)
     if holds:
         shard.transactions.check_holds(owner)
-    if watcher is not None and shard.watches.is_touched(_owner(watcher)):
+    if watcher is not None and shard.watches.is_touched(owner_of(watcher)):
         return False
     args[0] = pack_code(pack_context(db.index, RAW), COMMANDS["prepare"].id, 0)
     lock_names = [(index, key) for index, key in keys]
@@ -69,7 +70,7 @@ def prepare(db: Database, args: list[Any]) -> Any:
         return LATER
     if not locked:
         return None
-    if watcher is not None and shard.watches.is_touched(_owner(watcher)):
+    if watcher is not None and shard.watches.is_touched(owner_of(watcher)):
         # It was touched by what the claim has waited for.
         shard.transactions.release(owner)
         return False
@@ -90,7 +91,7 @@ def commit(db: Database, args: list[Any]) -> Any:
     """
     _, transaction, requests = args
     shard: Shard = db.shard  # type: ignore[assignment]
-    replies = shard.transactions.commit(_owner(transaction), requests)
+    replies = shard.transactions.commit(owner_of(transaction), requests)
     args[0] = COMMITTED
     return replies
 
@@ -99,7 +100,7 @@ def commit(db: Database, args: list[Any]) -> Any:
 def release(db: Database, args: list[Any]) -> Any:
     """Gives up a transaction: its locks and what was pledged for it."""
     shard: Shard = db.shard  # type: ignore[assignment]
-    shard.transactions.release(_owner(args[1]))
+    shard.transactions.release(owner_of(args[1]))
     return True
 
 
@@ -107,7 +108,7 @@ def release(db: Database, args: list[Any]) -> Any:
 def forget(db: Database, args: list[Any]) -> Any:
     """Forgets transactions that are carried out everywhere."""
     shard: Shard = db.shard  # type: ignore[assignment]
-    shard.transactions.forget([_owner(transaction) for transaction in args[1]])
+    shard.transactions.forget([owner_of(transaction) for transaction in args[1]])
     return True
 
 
@@ -131,7 +132,7 @@ def step(db: Database, args: list[Any]) -> Any:
     """
     _, transaction, (whole, holds), keys, requests = args
     shard: Shard = db.shard  # type: ignore[assignment]
-    owner = _owner(transaction)
+    owner = owner_of(transaction)
     if holds:
         shard.transactions.check_holds(owner)
     args[0] = pack_code(pack_context(db.index, RAW), COMMANDS["step"].id, 0)
@@ -149,7 +150,7 @@ def step(db: Database, args: list[Any]) -> Any:
 def pledge(db: Database, args: list[Any]) -> Any:
     """Promises to let the draft of a transaction count if it is committed."""
     shard: Shard = db.shard  # type: ignore[assignment]
-    shard.transactions.pledge(_owner(args[1]), args[2], [])
+    shard.transactions.pledge(owner_of(args[1]), args[2], [])
     args[0] = PLEDGED
     return []
 
@@ -185,8 +186,8 @@ def execute(db: Database, args: list[Any]) -> Any:
     _, watcher, requests = args
     shard: Shard = db.shard  # type: ignore[assignment]
     if watcher is not None:
-        touched = shard.watches.is_touched(_owner(watcher))
-        shard.watches.forget(_owner(watcher))
+        touched = shard.watches.is_touched(owner_of(watcher))
+        shard.watches.forget(owner_of(watcher))
         if touched:
             return NULL_ARRAY
     if shard.refusal is not None and any(_writes(request) for request in requests):
@@ -218,7 +219,7 @@ def _writes(request: list[Any]) -> bool:
 def keep_watch(db: Database, args: list[Any]) -> Any:
     """Begins to watch keys for a client; `further` says whether it watches others here already."""
     shard: Shard = db.shard  # type: ignore[assignment]
-    shard.watches.watch(_owner(args[1]), db, args[2], further=args[3])
+    shard.watches.watch(owner_of(args[1]), db, args[2], further=args[3])
     return OK
 
 
@@ -226,5 +227,5 @@ def keep_watch(db: Database, args: list[Any]) -> Any:
 def end_watch(db: Database, args: list[Any]) -> Any:
     """Ceases to watch anything for a client."""
     shard: Shard = db.shard  # type: ignore[assignment]
-    shard.watches.forget(_owner(args[1]))
+    shard.watches.forget(owner_of(args[1]))
     return True

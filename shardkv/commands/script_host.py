@@ -31,7 +31,7 @@ class ShardHost(Host):
         self.read_only = read_only
         self.effects: Effects = []
         """What the log is to hold of it."""
-        self._logs = True
+        self.logs = True
 
     def call(self, words: list[bytes]) -> Any:
         """Carries out a command; the checks are Redis', in its order."""
@@ -54,7 +54,7 @@ class ShardHost(Host):
 
     def _call_here(self, command: Command, words: list[bytes]) -> Any:
         value, effects = self.shard.call_from_script(self.db, command, words)
-        if effects and self._logs:
+        if effects and self.logs:
             self.effects += effects
         return value
 
@@ -113,7 +113,7 @@ class ShardHost(Host):
         return True
 
     def set_replication(self, mode: int) -> None:
-        self._logs = bool(mode & REPL_AOF)
+        self.logs = bool(mode & REPL_AOF)
 
     def log(self, level: int, message: bytes) -> None:
         write_script_log(level, message)

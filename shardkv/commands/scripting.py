@@ -28,7 +28,7 @@ from shardkv.errors import CommandError
 from shardkv.keyspace import Database
 from shardkv.lua import Script, ScriptFlag
 from shardkv.numbers import integer
-from shardkv.plan import Call, Plan, Read, Write, check, everywhere, first
+from shardkv.plan import Call, Plan, Read, everywhere, first
 from shardkv.resp.replies import OK
 from shardkv.scripts import Running, Scripts
 
@@ -56,18 +56,6 @@ def scripts_of(db: Database) -> Scripts:
 # -- running a script ---------------------------------------------------------------------------
 
 
-def plan_script(call: Call) -> Plan:
-    """Runs a script on the shard of its keys; without any, on the first."""
-    shards = {call.shard_of(call.args[position]) for position in call.command.key_positions(call.args)}
-    if len(shards) > 1:
-        raise CommandError(errors.SCRIPT_OVER_SHARDS)
-    parts = {min(shards, default=0): [list(call.args)]}
-    values = yield Write(parts) if call.command.writes else Read(parts)
-    check(values)
-    [[value]] = values.values()
-    return value
-
-
 def keys_and_arguments(args: list[Any], not_a_number: bytes) -> tuple[list[bytes], list[bytes]]:
     """What stands behind the number of keys. Raises CommandError."""
     count = integer(args[2], not_a_number)
@@ -92,7 +80,7 @@ def run_as_script(
     what it has done until then counts."""
     shard: Shard = db.shard  # type: ignore[assignment]
     running = Running(name, request, is_function, clock.monotonic())
-    host = ShardHost(db, running, keys, read_only=read_only)
+    host = (shard.scripts.host or ShardHost)(db, running, keys, read_only=read_only)
     outer_link, shard.link = shard.link, None
     shard.scripts.running = running
     try:
@@ -151,7 +139,7 @@ def _find(db: Database, args: list[Any]) -> Script:
     keys=script_keys("RW ACCESS UPDATE", _RW_NOTES),
     complexity=_DEPENDS,
     may_write=True,
-    plan=plan_script,
+    runs_script=True,
 )
 def eval_(db: Database, args: list[Any]) -> Any:
     """Executes a server-side Lua script."""
@@ -166,7 +154,7 @@ def eval_(db: Database, args: list[Any]) -> Any:
     flags=SCRIPT_FLAGS | READONLY,
     keys=script_keys("RO ACCESS", _RO_NOTES),
     complexity=_DEPENDS,
-    plan=plan_script,
+    runs_script=True,
 )
 def eval_ro(db: Database, args: list[Any]) -> Any:
     """Executes a read-only server-side Lua script."""
@@ -182,7 +170,7 @@ def eval_ro(db: Database, args: list[Any]) -> Any:
     keys=script_keys("RW ACCESS UPDATE"),
     complexity=_DEPENDS,
     may_write=True,
-    plan=plan_script,
+    runs_script=True,
 )
 def evalsha(db: Database, args: list[Any]) -> Any:
     """Executes a server-side Lua script by SHA1 digest."""
@@ -196,7 +184,7 @@ def evalsha(db: Database, args: list[Any]) -> Any:
     flags=SCRIPT_FLAGS | READONLY,
     keys=script_keys("RO ACCESS"),
     complexity=_DEPENDS,
-    plan=plan_script,
+    runs_script=True,
 )
 def evalsha_ro(db: Database, args: list[Any]) -> Any:
     """Executes a read-only server-side Lua script by SHA1 digest."""

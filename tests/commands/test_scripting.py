@@ -166,15 +166,30 @@ def test_keys_of_other_shards() -> None:
     by_shard: dict[int, bytes] = {}
     for key in keys:
         by_shard.setdefault(local.database_of(key).shard.index, key)  # type: ignore[attr-defined]
-    here, there = by_shard[0], by_shard[1]
-    assert local.error("EVAL", "return 1", 2, here, there) == errors.SCRIPT_OVER_SHARDS.decode()
-    body = "return redis.pcall('get', ARGV[1])"
-    assert local.call("EVAL", body, 1, here, there) == CommandError(errors.KEY_OF_ANOTHER_SHARD)
-    assert local.call("EVAL", body, 1, here, here) is None
-    for command in ("'dbsize'", "'keys', '*'", "'flushall'", "'randomkey'"):
-        assert local.call("EVAL", f"return redis.pcall({command})", 1, here) == CommandError(
-            errors.KEY_OF_ANOTHER_SHARD
-        )
+    here, there, elsewhere = by_shard[0], by_shard[1], by_shard[2]
+    # Declared or not, before or after the first change, also within a call that may fail.
+    body = """
+        redis.call('set', KEYS[1], 'a')
+        redis.call('set', ARGV[1], 'b')
+        local ok, text = pcall(function() return redis.call('incr', ARGV[1]) end)
+        redis.call('rename', ARGV[1], ARGV[2])
+        return {redis.call('mget', KEYS[1], ARGV[1], ARGV[2]), ok, redis.call('dbsize')}
+    """
+    assert local.call("EVAL", body, 1, here, there, elsewhere) == [[b"a", None, b"b"], None, 2]
+    assert local.call("EVAL", "return redis.call('get', KEYS[2])", 2, here, elsewhere) == b"b"
+    replayed = local.replayed()
+    assert replayed.content() == local.content()
+    assert not any(shard.locks for shard in local.shards)
+    assert local.call("EVAL", "return redis.call('flushall')", 0) == b"OK"
+    assert local.call("DBSIZE") == 0
+
+
+def test_what_a_script_has_done_before_it_fails_counts_on_all_shards() -> None:
+    local = Local(3)
+    body = "for n = 1, 20 do redis.call('set', 'key:' .. n, n) end error('no more')"
+    assert "no more" in local.error("EVAL", body, 0)
+    assert local.call("DBSIZE") == 20
+    assert len(local.logged()) == 20 + 2 * 3
 
 
 def test_locked_keys_are_not_touched() -> None:

@@ -15,6 +15,7 @@ from proxy.blocking import Blocking, Waiting
 from proxy.coordinator import Coordinator
 from proxy.counters import Counters
 from proxy.multi import Execution, Queue, Watch, WatchKeys
+from proxy.scripts import Scripts
 from proxy.server import Proxy
 from proxy.supervision import Supervision
 from shardkv import control, errors
@@ -143,6 +144,10 @@ class ProxyProcess:
         # What is random in a proxy must be the seed's.
         self.coordinator._numbers = world.numbers
         self.blocking = _Blocking(me)
+        self.scripts = Scripts(me)
+
+    def attach(self, shard: int, link: Link) -> None:
+        self.backends[shard].attach(link)
 
     # -- what can happen --------------------------------------------------------------------------
 

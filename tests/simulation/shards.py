@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from shardkv import control, errors
 from shardkv.aof.background import Background
 from shardkv.errors import CommandError
-from shardkv.journal import Journal
+from shardkv.journal import Journal, Safe
 from shardkv.locks import Transaction
 from shardkv.settings import Config
 from shardkv.shard import ENCODERS, Shard
@@ -37,6 +37,7 @@ class ShardProcess:
         self.disk = disk
         self.channel = channel
         self.shard = Shard(index, self.config)
+        self.shard.slot_table = world.slot_table
         self.background = Deferred()
         background: Background = self.background
         self.journal = Journal(self, disk=disk, background=background)  # type: ignore[arg-type]
@@ -82,7 +83,7 @@ class ShardProcess:
                 answered += [(source, replies) for replies in self._take(source)]
             else:
                 self._listen()
-        assert self.journal.commit()
+        assert self.journal.commit() is Safe.EVERYTHING
         for link, replies in answered:
             link.replies += [(None, reply) for reply in replies]
         for link in self.links.values():
