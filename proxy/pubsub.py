@@ -70,6 +70,8 @@ class Subscriber:
     def hold(self, data: bytes) -> None:
         """Holds messages back, within the bounds for what waits for a subscriber."""
         assert self._held is not None
+        if self.session.transport.is_closing():
+            return
         self._held.append(data)
         self._held_bytes += len(data)
         hard_bytes = self.session.proxy.config.client_output_buffer_limit.pubsub.hard_bytes
