@@ -376,6 +376,8 @@ class Transactions:
                 shard.now_ms = now_ms
             else:
                 self._drop(owner)
+        # It may be here as a draft that was not pledged any more.
+        self._undo(owner)
         self._unlock(owner)
 
     # -- the side log -----------------------------------------------------------------------------
