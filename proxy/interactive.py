@@ -68,7 +68,11 @@ class Interaction:
             self.transaction, keys, whole, True, True, {}, watcher=call.watcher, watching=call.watching
         )
         _check(answers)
-        return False not in answers.values()
+        if False in answers.values():
+            # It goes no further, so it does not matter who holds what.
+            self._unconfirmed.clear()
+            return False
+        return True
 
     def perform(self, call: Call, context: int) -> Steps:
         """Carries out one command; returns the reply's value, or as the context says, of one shard's reply
