@@ -14,6 +14,12 @@ from tests.faults.test_kills import kill_one
 from tests.processes.server import Shardkv, eventually, shardkv
 from tests.wire import Connection
 
+TRANSFER = """
+redis.call('DECRBY', ARGV[1], ARGV[3])
+redis.call('INCRBY', ARGV[2], ARGV[3])
+return redis.call('INCR', KEYS[1])
+"""
+
 ACCOUNTS = [f"account:{number}" for number in range(12)]
 
 
@@ -43,9 +49,14 @@ class Teller(threading.Thread):
                 clock.sleep(0.005)
 
     def _transfer(self, connection: Connection) -> bool:
-        """Moves some money; False if the connection ended."""
+        """Moves some money, by a block of commands or by a script; False if the connection ended."""
         source, destination = self.random.sample(ACCOUNTS, 2)
         amount = self.random.randrange(100)
+        if self.random.random() < 0.5:
+            self.attempted += 1
+            reply = connection.ask("EVAL", TRANSFER, 1, self.counter, source, destination, amount)
+            self.acknowledged += reply.startswith(b":")
+            return reply.endswith(b"\r\n")
         connection.send("MULTI")
         connection.send("DECRBY", source, amount)
         connection.send("INCRBY", destination, amount)
