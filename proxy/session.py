@@ -178,7 +178,7 @@ class Session(asyncio.Protocol):
             self.data_received(b"")
         elif reader.error is not None:
             self.refuse(reader.error.text)
-        elif self._backlog and not self._reading_paused and not self._listens():
+        elif (self._backlog or reader.deferred) and not self._reading_paused and not self._listens():
             self._reading_paused = True
             self.transport.pause_reading()
 
@@ -448,7 +448,7 @@ class Session(asyncio.Protocol):
                 self._write(data)
                 if self._window != limits.BLOCK_REQUESTS or len(data) > limits.BLOCK_REPLY_BYTES:
                     self._fit_window(len(data) // len(ready) + 1)
-            if self._backlog or self.closing:
+            if self._backlog or self._reading_paused or self.closing:
                 self._go_on()
         if self._turn is not None:
             self._look_at_turn()

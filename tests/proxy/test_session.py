@@ -50,6 +50,16 @@ def test_a_client_that_reads_nothing_is_not_read_from(alone: Stage) -> None:
     assert transport.reading
 
 
+@pytest.mark.parametrize("count", [31, 32, 33, 96, 97, 224, 352])
+def test_a_client_is_read_from_again_after_a_pipeline_of_any_length(alone: Stage, count: int) -> None:
+    session, transport = alone.client()
+    asks(session, *["GET a"] * count)
+    for _ in range(20):
+        alone.turn()
+    assert transport.written == DOWN * count
+    assert transport.reading
+
+
 def test_quit_closes_after_its_reply(alone: Stage) -> None:
     session, transport = alone.client()
     asks(session, "GET a", "QUIT", "PING")
