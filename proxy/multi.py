@@ -179,8 +179,10 @@ class Execution:
 
     async def _take_turns(self, turns: list[Turn]) -> None:
         session = self.session
+        session.may_wait = False
         for place, command, work in turns:
             self.replies[place] = session.encode(await session.outcome(command, work))
+        session.may_wait = True
 
     def array(self) -> Encoded:
         """All replies as one, when each is there."""

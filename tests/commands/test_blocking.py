@@ -148,6 +148,20 @@ def test_nobody_waits_without_a_link(door: Door) -> None:
     assert unpack_raw(reply) is NULL_ARRAY
 
 
+def test_a_transaction_of_one_shard_does_not_wait_and_wakes_who_does(local: Local, door: Door) -> None:
+    waiting = door.ask("BLPOP", "b", "a", 0)
+    context = wire.pack_context(0, 2)
+    requests = [[b"RPUSH", b"a", b"1"], [b"RPUSH", b"b", b"2"], [b"BLPOP", b"c", b"0"], [b"LLEN", b"a"]]
+    coded = [
+        [wire.pack_code(context, COMMANDS[words[0].decode().lower()].id, slot_of(words[1])), *words[1:]]
+        for words in requests
+    ]
+    [reply] = door.shard.run([[context | COMMANDS["execute"].code, None, coded]], door)
+    assert reply == b"*4\r\n:1\r\n:1\r\n*-1\r\n:1\r\n"
+    assert waiting.reply == [b"b", b"2"]
+    assert [words[0] for words in local.logged()] == [b"MULTI", b"RPUSH", b"RPUSH", b"EXEC", b"LPOP"]
+
+
 def test_one_who_is_served_before_the_next_request(local: Local, door: Door) -> None:
     waiting = door.ask("BLPOP", "a", 0)
     context = wire.pack_context(0, wire.RAW)

@@ -216,6 +216,36 @@ SCRIPTS = {
         D: GEOSEARCHSTORE b x FROMLONLAT 1 1 BYRADIUS 99999 km
         D: KEYS *
     """,
+    "transactions": """
+        A: BLPOP b a c 0
+        B: BLPOP a c 0
+        C: BZPOPMIN z 0
+        D: MULTI
+        D: RPUSH a 1
+        D: RPUSH b 2
+        D: LPOP b
+        D: RPUSH c 3
+        D: ZADD z 1 m
+        D: BLPOP a 0
+        D: BLPOP x y 0
+        D: BLMOVE x y LEFT LEFT 0
+        D: BLMOVE a c LEFT LEFT 0
+        D: BZPOPMIN x y 0
+        D: XREAD BLOCK 0 STREAMS x y $ $
+        D: WAIT 1 0
+        D: WAIT 1 10
+        D: EXEC
+        D: LRANGE c 0 -1
+        A: BLPOP a b c 0
+        D: MULTI
+        D: RPUSH a 1
+        D: DEL a
+        D: EXEC
+        D: MULTI
+        D: RPUSH a 1 2 3
+        D: EXEC
+        D: LRANGE a 0 -1
+    """,
     "streams": """
         A: XREAD BLOCK 0 STREAMS a b c $ $ $
         B: XREAD BLOCK 0 STREAMS b c 0 5-0
