@@ -60,9 +60,8 @@ class Door:
         return Ticket(self, ticket, number) if reply is None else unpack_raw(reply)
 
     def lock(self, transaction: list[int], *keys: bytes, exclusive: bool = True) -> Any:
-        return self.internal(
-            "prepare", transaction, [exclusive, False, False], [[0, key] for key in keys], [], None, None
-        )
+        mode = [exclusive, False, False, False]
+        return self.internal("prepare", transaction, mode, [[0, key] for key in keys], [], None, None)
 
     def release(self, transaction: list[int]) -> None:
         self.internal("release", transaction)
