@@ -160,10 +160,6 @@ class ProxyProcess:
 
     # -- what coordinators and clients want of their proxy ------------------------------------------
 
-    def attach(self, shard: int, link: Link) -> None:
-        """Uses fresh pipes to a shard's (new) process."""
-        self.backends[shard].attach(link)
-
     def send(self, backend: Backend, request: list[Any], block: Block, index: int) -> None:
         if backend.link is None:
             self.loop.call_later(0, fill_error, (block, index), errors.shard_down(backend.shard))
