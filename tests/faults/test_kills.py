@@ -17,14 +17,16 @@ from tests.wire import Connection
 
 
 class Writer(threading.Thread):
-    """A client that writes ever larger numbers to keys of its own, over any number of connections.
+    """A client that writes ever larger numbers, from `first` on, to keys of its own, over any number of
+    connections.
 
     `acknowledged` is the last number of each key that the server has confirmed; `sent` the last it was sent.
     """
 
-    def __init__(self, port: int, name: str, keys: int = 8) -> None:
+    def __init__(self, port: int, name: str, keys: int = 8, *, first: int = 1) -> None:
         super().__init__(name=name, daemon=True)
         self.port = port
+        self.first = first
         self.keys = [f"{name}:{number}" for number in range(keys)]
         self.acknowledged: dict[str, int] = {}
         self.sent: dict[str, int] = {}
@@ -33,7 +35,7 @@ class Writer(threading.Thread):
         self.stopping = False
 
     def run(self) -> None:
-        number = 0
+        number = self.first - 1
         while not self.stopping:
             try:
                 with Connection(self.port) as connection:
@@ -69,9 +71,11 @@ class Writer(threading.Thread):
                 assert number <= found <= self.sent[key], (key, number, found)
 
 
-def write_during(server: Shardkv, disturb: Callable[[], None], writers: int = 4) -> list[Writer]:
+def write_during(
+    server: Shardkv, disturb: Callable[[], None], writers: int = 4, *, first: int = 1
+) -> list[Writer]:
     """Lets writers write while something happens; returns them, stopped."""
-    started = [Writer(server.port, f"writer{number}") for number in range(writers)]
+    started = [Writer(server.port, f"writer{number}", first=first) for number in range(writers)]
     for writer in started:
         writer.start()
     disturb()
@@ -114,7 +118,7 @@ def lose_nothing(folder: Path, seed: int, *, lives: int, kills_a_life: int) -> i
     the end."""
     rng = random.Random(seed)
     confirmed: dict[str, int] = {}
-    for _ in range(lives):
+    for life in range(lives):
         with shardkv(folder, workers=2, proxies=2, appendfsync="always", exit_code=-signal.SIGKILL) as server:
             with server.wire() as connection:
                 for key, number in confirmed.items():
@@ -128,7 +132,8 @@ def lose_nothing(folder: Path, seed: int, *, lives: int, kills_a_life: int) -> i
                 server.process.kill()
                 server.process.wait()
 
-            for writer in write_during(server, disturb):
+            # What one life has sent and not confirmed must not look like less than what was confirmed before.
+            for writer in write_during(server, disturb, first=1 + life * 1_000_000):
                 confirmed |= writer.acknowledged
     return len(confirmed)
 
