@@ -217,6 +217,7 @@ class Shard:
         reply = replies.append
         outer_link, self.link = self.link, link
         self.last_batch_s = self.now_s
+        outer_running = self.running
         if link is not None:
             self.running = batch, replies
         now_ns = clock.perf_counter_ns
@@ -259,7 +260,7 @@ class Shard:
         if timed is not None:
             timed.calls += calls
             timed.ns += now_ns() - last_ns
-        self.link = outer_link
+        self.link, self.running = outer_link, outer_running
         if self.ready and outer_link is None and not self.together and self.scripts.running is None:
             # Keys that have expired when somebody looked at them.
             self.serving.serve()
