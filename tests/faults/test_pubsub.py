@@ -13,7 +13,7 @@ import psutil
 from shardkv import clock, limits
 from shardkv.slots import even_slot_table, slot_of
 from tests.faults.test_flow import MIB, rss
-from tests.processes.server import Shardkv, eventually, shardkv
+from tests.processes.server import Shardkv, eventually, on_proxy, shardkv
 from tests.wire import Connection, pack
 
 
@@ -79,7 +79,7 @@ def test_a_client_subscribes_while_the_shard_of_its_channel_is_down() -> None:
 def test_the_subscribers_of_a_dead_proxy_are_not_counted() -> None:
     channel = channel_of_shard(1)
     with shardkv(workers=2, proxies=2) as server, ExitStack() as stack:
-        subscribers = [stack.enter_context(server.wire()) for _ in range(16)]
+        subscribers = [stack.enter_context(on_proxy(server, number % 2, 2)) for number in range(16)]
         for subscriber in subscribers:
             subscriber.ask("SUBSCRIBE", channel)
             subscriber.ask("PSUBSCRIBE", "*")
@@ -136,7 +136,7 @@ def test_normal_clients_keep_their_own_limit() -> None:
 
 def test_a_proxy_that_stands_still_costs_bounded_memory() -> None:
     with shardkv(workers=1, proxies=2) as server, ExitStack() as stack:
-        clients = [stack.enter_context(server.wire()) for _ in range(16)]
+        clients = [stack.enter_context(on_proxy(server, number % 2, 2)) for number in range(16)]
         for client in clients:
             client.ask("SUBSCRIBE", "news")
         stuck = server.pids("proxy")[0]

@@ -63,6 +63,19 @@ def fields(text: str) -> dict[str, str]:
     return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
 
 
+def client_id(connection: Connection) -> int:
+    return int(connection.ask("CLIENT", "ID")[1:])
+
+
+def on_proxy(server: Shardkv, proxy: int, proxies: int) -> Connection:
+    """A connection to that proxy."""
+    while True:
+        connection = server.wire()
+        if (client_id(connection) - 1) % proxies == proxy:
+            return connection
+        connection.socket.close()
+
+
 def eventually(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
     """Waits until something is so. Raises AssertionError if it does not happen."""
     deadline = clock.monotonic() + timeout_s

@@ -16,7 +16,7 @@ import pytest
 
 from shardkv import clock
 from shardkv.slots import even_slot_table, slot_of
-from tests.processes.server import Shardkv, eventually, shardkv
+from tests.processes.server import Shardkv, client_id, eventually, on_proxy, shardkv
 from tests.wire import Connection, pack
 
 
@@ -24,19 +24,6 @@ def waiting(server: Shardkv) -> int:
     """How many requests wait on all shards."""
     lines = server.info("shards").values()
     return sum(int(line.partition("waiting=")[2].partition(",")[0]) for line in lines if "waiting=" in line)
-
-
-def client_id(connection: Connection) -> int:
-    return int(connection.ask("CLIENT", "ID")[1:])
-
-
-def on_proxy(server: Shardkv, proxy: int, proxies: int) -> Connection:
-    """A connection to that proxy."""
-    while True:
-        connection = server.wire()
-        if (client_id(connection) - 1) % proxies == proxy:
-            return connection
-        connection.socket.close()
 
 
 @contextmanager
