@@ -7,12 +7,11 @@ line in a file of its own, so that what has really happened is known without ask
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -96,16 +95,10 @@ def until(condition: Callable[[], bool], what: str) -> None:
 
 @contextmanager
 def workers(count: int, *words: str) -> Iterator[None]:
-    """Has processes run a program of this interpreter's environment until the block ends.
-
-    What they leave running then is ended with them.
-    """
+    """Has processes run a program of this interpreter's environment until the block ends."""
     program = Path(sys.executable).with_name(words[0])
     running = [
-        subprocess.Popen(
-            [sys.executable, program, *words[1:]], stdout=sys.stderr, start_new_session=True
-        )
-        for _ in range(count)
+        subprocess.Popen([sys.executable, program, *words[1:]], stdout=sys.stderr) for _ in range(count)
     ]
     try:
         yield
@@ -115,6 +108,5 @@ def workers(count: int, *words: str) -> Iterator[None]:
             worker.wait(STOP_S)
     finally:
         for worker in running:
-            with suppress(ProcessLookupError):
-                os.killpg(worker.pid, signal.SIGKILL)
+            worker.kill()
             worker.wait()
