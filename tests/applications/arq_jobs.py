@@ -18,7 +18,7 @@ async def perform(context: dict[str, Any], job: int, not_before: float) -> int:
     """A job."""
     try:
         return work.perform(job, not_before)
-    except work.Stumble:
+    except work.StumbleError:
         if context["job_try"] == 1:
             raise Retry(defer=0.1) from None
         raise
@@ -58,6 +58,6 @@ async def outcome(record: Job) -> int | None:
     """Waits for a job."""
     try:
         value: int = await record.result(timeout=work.PATIENCE_S, poll_delay=0.05)
-    except work.Stumble:
+    except work.StumbleError:
         return None
     return value

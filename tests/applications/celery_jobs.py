@@ -17,7 +17,7 @@ app = Celery(
 app.conf.broker_connection_retry_on_startup = True
 
 
-@app.task(autoretry_for=(work.Stumble,), max_retries=1, default_retry_delay=0)
+@app.task(autoretry_for=(work.StumbleError,), max_retries=1, default_retry_delay=0)
 def perform(job: int, not_before: float) -> int:
     """A job."""
     return work.perform(job, not_before)

@@ -49,6 +49,7 @@ def run(jobs: int) -> work.Report:
 def outcome(message: dramatiq.Message[int]) -> int | None:
     """Waits for a job."""
     try:
-        return message.get_result(block=True, timeout=PATIENCE_MS)
+        value: int = message.get_result(block=True, timeout=PATIENCE_MS)
     except ResultFailure:
         return None
+    return value

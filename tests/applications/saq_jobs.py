@@ -31,8 +31,8 @@ def run(jobs: int) -> work.Report:
 async def give(jobs: int) -> work.Report:
     """Gives all jobs, then waits for each.
 
-    Only when the workers have looked for jobs left behind, as they do first: a job just then being taken would
-    look so, and be run twice.
+    Only when the workers have looked for jobs left behind, as they do first: one that is just being taken
+    would look so, and be run twice.
     """
     await queue.connect()
     while not await queue.redis.exists(queue.namespace("sweep")):

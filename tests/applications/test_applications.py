@@ -1,4 +1,4 @@
-"""Job queues in their own releases run on this server as they do on a real one: every job, as often as it has to.
+"""Job queues in their own releases run on this server as on a real one: each job as often as it has to.
 
 `make applications` installs them, in an environment of their own.
 """
@@ -10,8 +10,8 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import pytest
@@ -29,7 +29,7 @@ HERE = Path(__file__).parent
 # every twenty-fifth fails twice.
 COUNTS = {"done": 96, "retried": 10, "delayed": 10, "failed": 4, "runs": 114}
 
-SERVERS = {
+SERVERS: dict[str, Callable[[], AbstractContextManager[Server]]] = {
     "1-shard": lambda: shardkv(workers=1),
     "4-shards": lambda: shardkv(workers=4),
     "4-shards-nothing-colocated": lambda: shardkv(workers=4, colocate=""),
@@ -84,7 +84,7 @@ def test_jobs_of_node(server: Server, application: str, more: dict[str, int]) ->
 
 
 def counts(server: Server, *program: str) -> dict[str, int]:
-    """Has a program give the server its jobs; returns what it counts. Whatever it has started ends with it."""
+    """Has a program give the server its jobs; returns what it counts. What it has started ends with it."""
     log = server.folder / "application.log"
     with log.open("w") as errors:
         running = subprocess.Popen(

@@ -1,7 +1,7 @@
 """The work that every application is given, and how it is counted.
 
-Jobs have numbers. Some fail at first and are run again, some are put off, some fail for good. Each run leaves a
-line in a file of its own, so that what has really happened is known without asking the server under test.
+Jobs have numbers. Some fail at first and are run again, some are put off, some fail for good. Each run
+leaves a line in its job's file, so that what has really happened is known without asking the server.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ STOP_S = 20.0
 _POLL_S = 0.01
 
 
-class Stumble(Exception):
+class StumbleError(Exception):
     """What jobs fail with."""
 
 
@@ -49,14 +49,14 @@ def due(job: int) -> float:
 
 
 def perform(job: int, not_before: float) -> int:
-    """A job: returns the square of its number, or raises Stumble."""
+    """A job: returns the square of its number, or raises StumbleError."""
     punctual = time.time() >= not_before
     with Path(LEDGER, str(job)).open("a+") as runs:
         runs.write("in time\n" if punctual else "early\n")
         runs.seek(0)
         first = len(runs.readlines()) == 1
     if fails(job) or (stumbles(job) and first):
-        raise Stumble(f"job {job}")
+        raise StumbleError(f"job {job}")
     return job * job
 
 
