@@ -49,7 +49,7 @@ class Scripts:
             return True
         slot_table = self.proxy.slot_table
         shards = {slot_table[slot_of(args[position])] for position in command.key_positions(args)}
-        return len(shards) > 1
+        return len(shards) != 1
 
     def _study(self, body: bytes) -> None:
         if body not in self._contained:

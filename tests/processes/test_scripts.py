@@ -127,6 +127,15 @@ def test_evalsha_after_eval_anywhere(scripting: Shardkv) -> None:
         assert one.ask("EVAL", "x x", 1, HERE).startswith(b"-ERR Error compiling script")
 
 
+def test_a_script_without_keys(scripting: Shardkv) -> None:
+    with scripting.wire() as connection:
+        assert connection.ask("EVAL", "return ARGV[1]", 0, "here") == b"$4\r\nhere\r\n"
+        assert connection.ask("EVALSHA", sha1hex(b"return ARGV[1]"), 0, "again") == b"$5\r\nagain\r\n"
+        assert connection.ask("MULTI") == b"+OK\r\n"
+        assert connection.ask("EVAL", "return ARGV[1]", 0, "queued") == b"+QUEUED\r\n"
+        assert connection.ask("EXEC") == b"*1\r\n$6\r\nqueued\r\n"
+
+
 def kill_shard(server: Shardkv, number: int) -> None:
     """Kills the process of a shard, and waits until another serves."""
     old = server.pids("worker")
