@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import os
 import shutil
 import signal
@@ -29,26 +30,49 @@ HERE = Path(__file__).parent
 # every twenty-fifth fails twice.
 COUNTS = {"done": 96, "retried": 10, "delayed": 10, "failed": 4, "runs": 114}
 
+APART = "4-shards-nothing-colocated"
 SERVERS: dict[str, Callable[[], AbstractContextManager[Server]]] = {
     "1-shard": lambda: shardkv(workers=1),
     "4-shards": lambda: shardkv(workers=4),
-    "4-shards-nothing-colocated": lambda: shardkv(workers=4, colocate=""),
+    APART: lambda: shardkv(workers=4, colocate=""),
     "valkey": valkey,
 }
 
 
-@pytest.fixture(
-    params=[
-        "1-shard",
-        "4-shards",
-        "4-shards-nothing-colocated",
-        pytest.param("valkey", marks=pytest.mark.slow),
-    ]
-)
+@pytest.fixture(scope="module")
+def python() -> str:
+    """The interpreter that has the applications."""
+    interpreter = ENVIRONMENT / "python"
+    if not interpreter.exists():
+        pytest.skip("the applications are not installed: make applications")
+    return str(interpreter)
+
+
+@pytest.fixture(scope="module")
+def node() -> str:
+    """The one for those of Node.js."""
+    interpreter = shutil.which("node", path=f"{os.environ['PATH']}:{ENVIRONMENT}")
+    if interpreter is None or not (HERE / "node_modules").exists():
+        pytest.skip("node or its packages are not installed: make applications")
+    return interpreter
+
+
+@pytest.fixture(params=["1-shard", "4-shards", APART, pytest.param("valkey", marks=pytest.mark.slow)])
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    """A fresh server of each kind."""
+    """A fresh server of each kind. Where nothing is kept together, keys have to lie apart in fact."""
     with SERVERS[request.param]() as running:
+        fresh = log_sizes(running)
         yield running
+        if request.param == APART:
+            assert sum(map(operator.ne, fresh, log_sizes(running))) > 1
+
+
+def log_sizes(server: Server) -> list[int]:
+    """How long the append-only file of each shard is."""
+    with server.connect() as client:
+        return [
+            shard["aof_size"] for name, shard in client.info("shards").items() if name.startswith("shard")
+        ]
 
 
 @pytest.mark.parametrize(
@@ -62,11 +86,8 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
         ("huey", {"urgent": 20}),
     ],
 )
-def test_jobs_of_python(server: Server, application: str, more: dict[str, int]) -> None:
-    python = ENVIRONMENT / "python"
-    if not python.exists():
-        pytest.skip("the applications are not installed: make applications")
-    assert counts(server, str(python), "-m", "tests.applications", application) == COUNTS | more
+def test_jobs_of_python(python: str, server: Server, application: str, more: dict[str, int]) -> None:
+    assert counts(server, python, "-m", "tests.applications", application) == COUNTS | more
 
 
 @pytest.mark.parametrize(
@@ -76,10 +97,7 @@ def test_jobs_of_python(server: Server, application: str, more: dict[str, int]) 
         ("bee_queue", {"succeeded": 96, "lost": 4}),
     ],
 )
-def test_jobs_of_node(server: Server, application: str, more: dict[str, int]) -> None:
-    node = shutil.which("node", path=f"{os.environ['PATH']}:{ENVIRONMENT}")
-    if node is None or not (HERE / "node_modules").exists():
-        pytest.skip("node, npm or the packages are not installed: make applications")
+def test_jobs_of_node(node: str, server: Server, application: str, more: dict[str, int]) -> None:
     assert counts(server, node, str(HERE / f"{application}_jobs.js")) == COUNTS | more
 
 
