@@ -303,9 +303,11 @@ class Shard:
     def call_from_script(self, db: Database, command: Command, words: list[bytes]) -> tuple[Any, Effects]:
         """Carries out a command for a script; returns its value, or the CommandError that it has failed with,
         and what is to be logged of it."""
-        if self.refusal is not None and command.flags & Flag.WRITE:
+        if self.refusal is not None and command.writes:
             return CommandError(self.refusal), []
-        stats = self.stats.setdefault(command.name, CommandStats())
+        stats = self.stats.get(command.name)
+        if stats is None:
+            stats = self.stats[command.name] = CommandStats()
         args: list[Any] = [slot_of(words[1]) if command.one_key else 0, *words[1:]]
         begun_ns = clock.perf_counter_ns()
         value: Any

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from shardkv import errors
-from shardkv.command import NOSCRIPT, WRITE, Command, Place, lock_keys, lookup
+from shardkv.command import NOSCRIPT, Command, Place, lock_keys, lookup
 from shardkv.errors import CommandError
 from shardkv.keyspace import Database
 from shardkv.lua import REPL_AOF, Host
@@ -17,6 +17,26 @@ from shardkv.slots import slot_of
 
 if TYPE_CHECKING:
     from shardkv.shard import Effects, Shard
+
+
+_KNOWN: dict[bytes, tuple[Command, bool, bool]] = {}
+"""Of the names that scripts have called commands by: the command, whether it is forbidden to them, and
+whether it is one of proxies. Asking a command for its flags takes longer."""
+
+
+def _learn(words: list[bytes]) -> tuple[Command, bool, bool] | None:
+    """What there is to know of a command; None if there is none of that name."""
+    command = lookup(words)
+    if command is None:
+        return None
+    known = command, bool(command.flags & NOSCRIPT), command.place is Place.PROXY
+    if not command.is_container and len(_KNOWN) < _MOST_KNOWN:
+        _KNOWN[words[0]] = known
+    return known
+
+
+_MOST_KNOWN = 2000
+"""Spellings of names, in upper and lower case, that are kept in mind."""
 
 
 class ShardHost(Host):
@@ -35,18 +55,19 @@ class ShardHost(Host):
 
     def call(self, words: list[bytes]) -> Any:
         """Carries out a command; the checks are Redis', in its order."""
-        command = lookup(words)
-        if command is None:
+        known = _KNOWN.get(words[0]) or _learn(words)
+        if known is None:
             return CommandError(errors.UNKNOWN_COMMAND_FROM_SCRIPT)
-        if not command.fits(len(words)):
+        command, forbidden, elsewhere = known
+        if not command.least <= len(words) <= command.most:
             return CommandError(errors.WRONG_ARITY_FROM_SCRIPT)
-        if command.flags & NOSCRIPT:
+        if forbidden:
             return CommandError(errors.NOT_ALLOWED_FROM_SCRIPT)
-        if command.flags & WRITE:
+        if command.writes:
             if self.read_only:
                 return CommandError(errors.WRITE_IN_READ_ONLY_SCRIPT)
             self.running.wrote = True
-        if command.place is Place.PROXY:
+        if elsewhere:
             return self._call_proxy(command, words)
         if (self.shard.slot_table or self.shard.locks) and not self._is_local(command, words):
             return self.foreign(command, words)

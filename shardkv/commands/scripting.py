@@ -94,8 +94,31 @@ def run_as_script(
     return value
 
 
-def _run(db: Database, args: list[Any], name: bytes, script: Script, *, read_only: bool) -> Any:
-    keys, arguments = keys_and_arguments(args, errors.NOT_AN_INTEGER)
+def _evaluate(db: Database, args: list[Any], name: bytes, *, read_only: bool) -> Any:
+    words = keys_and_arguments(args, errors.NOT_AN_INTEGER)
+    return _run(db, args, name, scripts_of(db).of_body(args[1]), words, read_only=read_only)
+
+
+def _evaluate_known(db: Database, args: list[Any], name: bytes, *, read_only: bool) -> Any:
+    if len(args[1]) != _SHA_LENGTH:
+        raise CommandError(errors.NO_SCRIPT)
+    words = keys_and_arguments(args, errors.NOT_AN_INTEGER)
+    script = scripts_of(db).find(args[1])
+    if script is None:
+        raise CommandError(errors.NO_SCRIPT)
+    return _run(db, args, name, script, words, read_only=read_only)
+
+
+def _run(
+    db: Database,
+    args: list[Any],
+    name: bytes,
+    script: Script,
+    words: tuple[list[bytes], list[bytes]],
+    *,
+    read_only: bool,
+) -> Any:
+    keys, arguments = words
     flags = script.flags
     if flags is not None:
         if read_only and ScriptFlag.NO_WRITES not in flags:
@@ -121,16 +144,6 @@ def refuse_if_it_would_write(db: Database, flags: ScriptFlag) -> None:
         raise CommandError(shard.refusal)
 
 
-def _find(db: Database, args: list[Any]) -> Script:
-    if len(args[1]) != _SHA_LENGTH:
-        raise CommandError(errors.NO_SCRIPT)
-    keys_and_arguments(args, errors.NOT_AN_INTEGER)
-    script = scripts_of(db).find(args[1])
-    if script is None:
-        raise CommandError(errors.NO_SCRIPT)
-    return script
-
-
 @command(
     "EVAL script numkeys [key [key ...]] [arg [arg ...]]",
     group="scripting",
@@ -143,8 +156,7 @@ def _find(db: Database, args: list[Any]) -> Script:
 )
 def eval_(db: Database, args: list[Any]) -> Any:
     """Executes a server-side Lua script."""
-    keys_and_arguments(args, errors.NOT_AN_INTEGER)
-    return _run(db, args, b"EVAL", scripts_of(db).of_body(args[1]), read_only=False)
+    return _evaluate(db, args, b"EVAL", read_only=False)
 
 
 @command(
@@ -158,8 +170,7 @@ def eval_(db: Database, args: list[Any]) -> Any:
 )
 def eval_ro(db: Database, args: list[Any]) -> Any:
     """Executes a read-only server-side Lua script."""
-    keys_and_arguments(args, errors.NOT_AN_INTEGER)
-    return _run(db, args, b"EVAL_RO", scripts_of(db).of_body(args[1]), read_only=True)
+    return _evaluate(db, args, b"EVAL_RO", read_only=True)
 
 
 @command(
@@ -174,7 +185,7 @@ def eval_ro(db: Database, args: list[Any]) -> Any:
 )
 def evalsha(db: Database, args: list[Any]) -> Any:
     """Executes a server-side Lua script by SHA1 digest."""
-    return _run(db, args, b"EVALSHA", _find(db, args), read_only=False)
+    return _evaluate_known(db, args, b"EVALSHA", read_only=False)
 
 
 @command(
@@ -188,7 +199,7 @@ def evalsha(db: Database, args: list[Any]) -> Any:
 )
 def evalsha_ro(db: Database, args: list[Any]) -> Any:
     """Executes a read-only server-side Lua script by SHA1 digest."""
-    return _run(db, args, b"EVALSHA_RO", _find(db, args), read_only=True)
+    return _evaluate_known(db, args, b"EVALSHA_RO", read_only=True)
 
 
 # -- SCRIPT -------------------------------------------------------------------------------------

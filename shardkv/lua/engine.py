@@ -138,7 +138,10 @@ class Engine:
         self._api.begin(host)
         state.bound()
         try:
-            found = run(function, state.table(keys), state.table(args))
+            if len(keys) + len(args) <= limits.SCRIPT_VALUES_AT_ONCE:
+                found = run(function, len(keys), *keys, *args)
+            else:
+                found = run(function, -1, state.table(keys), state.table(args))
             if found.__class__ is tuple and found[0] is True:
                 value = found[1]
                 if value.__class__ is bytes:

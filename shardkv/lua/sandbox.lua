@@ -82,10 +82,14 @@ local function fail(text)
     error(place .. text, 0)
 end
 
+-- Whether the hook of the coroutine that scripts run in is set, as it is from one script to the next.
+local armed = false
+
 -- The end of every error that no script has caught.
 local function locate(err)
     -- Nothing of the script runs after this, so that a hook which ends it has done its work.
     sethook()
+    armed = false
     err = thaw(err)
     local info = frame_of_script(3)
     local found = {}
@@ -753,13 +757,17 @@ local function run(body)
     dying = nil
     if not runner or status(runner) ~= "suspended" then
         runner = create(serve)
+        armed = false
         threads[runner] = true
         resume(runner)
     end
-    sethook(runner, hook, "", TICK)
+    if not armed then
+        sethook(runner, hook, "", TICK)
+        armed = true
+    end
     local alive, ok, value = resume(runner, body)
-    sethook(runner)
     if not alive then
+        armed = false
         ok, value = false, thaw(ok)
     end
     if ok then
@@ -776,8 +784,25 @@ function world.compile_script(text, name)
     return compile(eval_shell, text, name)
 end
 
-function world.run_script(body, keys, arguments)
-    eval_globals.KEYS, eval_globals.ARGV = keys, arguments
+-- The words of a request as KEYS and ARGV: so many of them, and the others. They come one by one, which is the fastest
+-- way, or as two tables.
+local function keys_and_arguments(count, ...)
+    if count == 0 then
+        return {}, { ... }
+    elseif count == 1 then
+        return { (...) }, { select(2, ...) }
+    elseif count < 0 then
+        return ...
+    end
+    local keys, arguments = {}, { select(count + 1, ...) }
+    for position = 1, count do
+        keys[position] = (select(position, ...))
+    end
+    return keys, arguments
+end
+
+function world.run_script(body, count, ...)
+    eval_globals.KEYS, eval_globals.ARGV = keys_and_arguments(count, ...)
     return run(body)
 end
 
@@ -792,7 +817,8 @@ function world.load_library(body)
     return ok, err, source, line
 end
 
-function world.run_function(body, keys, arguments)
+function world.run_function(body, count, ...)
+    local keys, arguments = keys_and_arguments(count, ...)
     return run(function()
         return body(keys, arguments)
     end)
