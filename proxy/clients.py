@@ -227,7 +227,6 @@ def line(session: Session) -> bytes:
     command = session.last_command
     queued = -1 if session.queue is None else len(session.queue.requests)
     queued_bytes = sum(len(word) for word in _queued_words(session))
-    watched = 0 if session.watch is None else len(session.watch.keys)
     library = session.library
     names = ((), (), ()) if session.subscriber is None else session.subscriber.names
     channels, patterns, shard_channels = map(len, names)
@@ -235,7 +234,7 @@ def line(session: Session) -> bytes:
         f"id={session.id} addr={address} laddr={own_address} fd={session.file_descriptor} "
         f"name={_shown(session.name)} age={_age_s(session.created_s)} idle={_age_s(session.last_active_s)} "
         f"flags={flags(session)} db={session.db} sub={channels} psub={patterns} "
-        f"ssub={shard_channels} multi={queued} watch={watched} "
+        f"ssub={shard_channels} multi={queued} "
         f"qbuf={query} qbuf-free=0 argv-mem={waiting} multi-mem={queued_bytes} rbs=0 rbp=0 "
         f"obl=0 oll={int(replies > 0)} omem={replies} tot-mem={query + waiting + queued_bytes + replies} "
         f"events={'rw' if replies else 'r'} cmd={'NULL' if command is None else command.name} "

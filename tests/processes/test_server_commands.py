@@ -192,7 +192,6 @@ def test_info_tells_of_transactions() -> None:
         assert sum(int(shard["watched_keys"]) for shard in shards) == 8
         assert [shard["in_doubt"] for shard in shards] == ["0", "0"]
         line = next(line for line in other.text("CLIENT", "LIST").splitlines() if " multi=1 " in line)
-        assert " watch=8 " in line
         assert " multi-mem=107 " in line
         assert " flags=x " in line
         assert one.ask("EXEC") == b"*1\r\n+OK\r\n"
