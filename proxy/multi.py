@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from proxy.backend import Block
 from proxy.interactive import Interaction, Steps
 from shardkv import errors, limits
-from shardkv.command import COMMANDS, Command, Place, lock_keys
+from shardkv.command import COMMANDS, Command, Place, does_not_spread, lock_keys
 from shardkv.errors import CommandError
 from shardkv.locks import LockKey
 from shardkv.numbers import canonical_integer
@@ -137,12 +137,16 @@ class Execution:
         self.has_set_out = False
         self.is_done = False
         """Whether the shards' commands are carried out."""
-        self._look_ahead()
-        self.is_interactive = not all(self._is_simple(queued) for queued in self.queued)
+        self.is_interactive = False
         """Whether a command's work on one shard depends on what is found on another."""
 
     def begin(self, block: Block, index: int) -> None:
         """Has everything carried out; the reply goes to a place in a block."""
+        if self._has_one_key_each_on_one_shard():
+            self._execute(block, index)
+            return
+        self._look_ahead()
+        self.is_interactive = not all(self._is_simple(queued) for queued in self.queued)
         if self.watch is None or not self.own:
             self.set_out()
             if not self.is_interactive and self._is_of_one_shard():
@@ -288,6 +292,23 @@ class Execution:
         return shard, len(requests) - 1
 
     # -- one shard --------------------------------------------------------------------------------
+
+    def _has_one_key_each_on_one_shard(self) -> bool:
+        """Whether it is the most frequent kind of transaction; then `parts` holds what to ask of its shard.
+        Nothing else has to be known of such a one."""
+        slot_table, context = self.proxy.slot_table, self.session.context
+        shards = set() if self.watch is None else set(self.watch.shards)
+        requests = []
+        for command, args in self.queue.requests:
+            if not command.one_key or command.spreads is not does_not_spread:
+                return False
+            slot = slot_of(args[1])
+            shards.add(slot_table[slot])
+            requests.append([context | command.code | slot, *args[1:]])
+        if len(shards) != 1 or not requests:
+            return False
+        self.parts = {shards.pop(): requests}
+        return True
 
     def _is_of_one_shard(self) -> bool:
         shards = self.parts.keys() | (self.watch.shards if self.watch is not None else set())

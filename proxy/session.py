@@ -241,6 +241,8 @@ class Session(asyncio.Protocol):
         for index, args in enumerate(requests):
             known = fast.get(args[0])
             if known is None:
+                if self.queueing is not None and self._enqueue(args, block, index):
+                    continue
                 if not self._perform(args, block, index):
                     self.stalled = True
                     proxy.stalled.add(self)
@@ -271,6 +273,20 @@ class Session(asyncio.Protocol):
         proxy.flush_soon()
         if None not in block:
             self.deliver()
+
+    def _enqueue(self, args: list[Any], block: Block, index: int) -> bool:
+        """Queues a command of the most frequent kind, between MULTI and EXEC; False if it is another."""
+        assert self.queueing is not None
+        known = self.proxy.fast.get(args[0])
+        if known is None or not known[1] <= len(args) <= known[2]:
+            return False
+        try:
+            self.queueing.add(known[3], args)
+        except CommandError as error:
+            self._reject(known[3], error, block, index)
+        else:
+            block[index] = b"+QUEUED\r\n"
+        return True
 
     def _put_back(self, requests: list[list[Any]], block: Block, start: int) -> None:
         """Returns the requests from `start` on to the backlog, and their places; who leaves drops them."""
@@ -518,13 +534,12 @@ class Session(asyncio.Protocol):
         self.encode = resp3 if self.protocol == 3 else resp2
         self.reader.restricted = not self.authenticated
         # Whether every gate is open and each request gets a reply: then the fast way is the right one.
-        self.plain = (
-            self.authenticated
-            and not self.replies_off
-            and not self.skip_reply
-            and self.queue is None
-            and not self.is_confined
+        open_to_all = (
+            self.authenticated and not self.replies_off and not self.skip_reply and not self.is_confined
         )
+        self.plain = open_to_all and self.queue is None
+        self.queueing = self.queue if open_to_all else None
+        """The queue between MULTI and EXEC, if frequent commands can go there without passing the gates."""
 
     @property
     def is_subscribed(self) -> bool:
