@@ -329,6 +329,10 @@ class Session(asyncio.Protocol):
             block[index] = b""
             self.leave()
             self.refuse(error.text)
+        except Exception:
+            # Whatever it was, the client must not wait for a reply that never comes.
+            logger.exception("%s failed", "a request" if command is None else command.name)
+            self._reject(command, CommandError(errors.INTERNAL), block, index)
         return True
 
     def _reject(self, command: Command | None, error: CommandError, block: Block, index: int) -> None:
