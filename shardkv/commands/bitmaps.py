@@ -12,6 +12,7 @@ from shardkv.errors import CommandError
 from shardkv.keyspace import Database
 from shardkv.numbers import integer
 from shardkv.plan import Call, Plan, Read, Write, check
+from shardkv.resp.replies import OK
 from shardkv.structures import bits
 
 # -- single bits ------------------------------------------------------------------------------
@@ -197,7 +198,7 @@ def _plan_bitop(call: Call) -> Plan:
         for key, value in zip(own, values[shard], strict=True)
     }
     result = _combine(operation, [found[key] for key in keys])
-    request = [b"SET", destination, result] if result else [b"DEL", destination]
+    request = [b"STOREBITS", destination, result] if result else [b"DEL", destination]
     check((yield Write({call.shard_of(destination): [request]})))
     return len(result)
 
@@ -218,7 +219,7 @@ def bitop(db: Database, args: list[Any]) -> Any:
     destination, *keys = args[2:]
     result = _combine(operation, [db.read_string(key) or b"" for key in keys])
     if result:
-        db.put(destination, result, "set")
+        db.put(destination, bytearray(result), "set")
         if operation not in _KNOWN_TO_REDIS_7:
             db.shard.propagate(db, b"SET", destination, result)
     elif db.edit(destination) is not None:
@@ -226,3 +227,19 @@ def bitop(db: Database, args: list[Any]) -> Any:
         db.changed(destination, "del")
         db.shard.propagate(db, b"DEL", destination)
     return len(result)
+
+
+@command(
+    "STOREBITS key value",
+    group="bitmap",
+    since="0.1.0",
+    flags=WRITE,
+    keys=(Key(1, access="OW UPDATE"),),
+    internal=True,
+)
+def store_bits(db: Database, args: list[Any]) -> Any:
+    """Stores the result of a BITOP over several shards, in the encoding that such results have."""
+    slot, key, result = args
+    db.put(key, bytearray(result), "set", slot)
+    db.shard.propagate(db, b"SET", key, result)
+    return OK

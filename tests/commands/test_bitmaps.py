@@ -133,3 +133,14 @@ def test_operations_of_too_few_or_many(local: Local) -> None:
         "ERR BITOP DIFF1 must be called with at least two source keys."
     )
     assert local.error("BITOP", "NAND", "k:0", "k:1") == SYNTAX
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+@pytest.mark.parametrize("operation", ["AND", "OR", "XOR", "DIFF"])
+def test_the_encoding_of_results(shards: int, operation: str) -> None:
+    local = Local(shards)
+    local.call("MSET", "a", "12", "b", "xyz")
+    local.call("EXPIRE", "destination", 100)
+    assert local.call("BITOP", operation, "destination", "b", "a") == 3
+    assert local.call("OBJECT", "ENCODING", "destination") == b"raw"
+    assert local.replayed().call("GET", "destination") == local.call("GET", "destination")
