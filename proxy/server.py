@@ -290,11 +290,11 @@ class Proxy:
         self.send(self.backends[shard], request, new_block(NOBODY, 1, ValueBlock), 0)
 
     def flush_soon(self) -> None:
-        """Has the batches sent when the event loop has looked once more at which clients have sent something:
-        a frame of many requests costs little more than a frame of one."""
+        """Has the batches sent when the event loop has looked once more at which clients have sent something,
+        if there are several: a frame of many requests costs little more than a frame of one."""
         if not self._flush_scheduled:
             self._flush_scheduled = True
-            self.loop.call_soon(self._look_once_more)
+            self.loop.call_soon(self._look_once_more if len(self.sessions) > 1 else self._flush)
 
     def _look_once_more(self) -> None:
         self.loop.call_soon(self._flush)
