@@ -569,7 +569,6 @@ SCRIPT_WITH_WRITES_RO = b"ERR Can not execute a script with write flag using *_r
 NO_SCRIPT = b"NOSCRIPT No matching script. Please use EVAL."
 NEGATIVE_NUMKEYS = b"ERR Number of keys can't be negative"
 NO_SCRIPT_TO_SHOW = b"NOSCRIPT No matching script."
-SCRIPT_OVER_SHARDS = b"CROSSSHARD The keys of a script must lie on one shard"
 KEY_OF_ANOTHER_SHARD = b"CROSSSHARD The script called a command for keys that are not on its shard"
 INVALID_SHEBANG = b"ERR Invalid script shebang"
 FLUSH_OPTION = b"ERR SCRIPT FLUSH only support SYNC|ASYNC option"
