@@ -1,21 +1,24 @@
-"""The command line: `shardkv [CONFIG] [--name value …]`, as with redis-server."""
+"""The command line: `shardkv [CONFIG] [--name value …]` serves, as redis-server does; `shardkv TOOL …` runs
+one of the tools in proxy/tools."""
 
 from __future__ import annotations
 
 import fcntl
 import logging
 import os
+import pkgutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import click
 
 import proxy.commands  # noqa: F401 - declares the commands that proxies answer,
 import shardkv.commands  # noqa: F401 - and those that shards run
-from proxy import identity
+from proxy import identity, tools
 from proxy.listeners import open_listeners
 from proxy.supervisor import Supervisor, data_folder
 from shardkv import REDIS_VERSION, __version__, logs, slots
@@ -30,21 +33,58 @@ logger = logging.getLogger("proxy.cli")
 __all__ = ["main"]
 
 
-@click.command(
-    context_settings={"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]},
+_TOOLS = tuple(module.name for module in pkgutil.iter_modules(tools.__path__))
+
+_OWN_WORDS = {"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]}
+"""The settings of the server are not options to click."""
+
+
+class Program(click.Group):
+    """Runs a tool if the first word names one; else the server, with all the words."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_TOOLS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in _TOOLS:
+            return None
+        tool: click.Command = import_module(f"proxy.tools.{name}").tool
+        return tool
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] in _TOOLS:
+            return super().resolve_command(ctx, args)
+        return server.name, server, args
+
+
+@click.group(
+    cls=Program,
+    invoke_without_command=True,
+    context_settings=_OWN_WORDS,
     options_metavar="",
+    subcommand_metavar="[CONFIG] [--name value]... | TOOL [ARGS]...",
 )
 @click.version_option(
     __version__, "-v", "--version", message=f"shardkv %(version)s (speaks Redis {REDIS_VERSION})"
 )
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[CONFIG] [--name value]...")
-def main(arguments: tuple[str, ...]) -> None:
-    """Runs the server.
+@click.pass_context
+def main(context: click.Context) -> None:
+    """Runs the server, or a tool.
 
     CONFIG is a file in the syntax of redis.conf (- for standard input); conf/shardkv.conf documents every
     setting. Each setting can be given as an option as well, and then wins over the file: --port 6380
     --workers 4.
     """
+    if context.invoked_subcommand is None:
+        context.invoke(server)
+
+
+@click.command(context_settings=_OWN_WORDS)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def server(arguments: tuple[str, ...] = ()) -> None:
+    """Runs the server until it is stopped."""
     words = list(arguments)
     path = Path(words.pop(0)) if words and not words[0].startswith("--") else None
     try:
