@@ -15,6 +15,7 @@ import uvloop
 from proxy.backend import NOBODY, Backend, Block, ValueBlock, new_block
 from proxy.blocking import Blocking
 from proxy.census import Census
+from proxy.connection import Connection
 from proxy.coordinator import Coordinator
 from proxy.counters import Counters, Rates
 from proxy.gates import GATES
@@ -69,7 +70,7 @@ class Proxy:
         self.rates = Rates(self.counters)
         self.census = Census(index, config.proxies)
         self.stalled: set[Session] = set()
-        self.slow_readers: set[Session] = set()
+        self.slow_readers: set[Connection] = set()
         """Sessions whose clients do not take their replies as fast as they come."""
         self.backends = [Backend(shard, loop, self.look_around) for shard in range(shards)]
         self.slot_backends = [self.backends[slot_table[slot]] for slot in range(SLOTS)]
