@@ -16,8 +16,8 @@ from shardkv.aof.load import load
 from shardkv.aof.log import AppendLog, Policy
 from shardkv.aof.rewrite import Rewrite, Stage
 from shardkv.aof.side_log import SideLog
+from shardkv.propagation import TRANSACTION
 from shardkv.resp.replies import raw
-from shardkv.shard import TRANSACTION
 from shardkv.walk import Walk
 
 if TYPE_CHECKING:

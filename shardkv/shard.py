@@ -12,42 +12,32 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import hiredis
-
 from shardkv import clock, errors
-from shardkv.aof.record import START_OF_FILE, record
 from shardkv.channels import Channels
-from shardkv.command import BY_ID, Command, Flag, Handler, lock_keys, lookup
+from shardkv.command import BY_ID, Command, Flag, Handler, lock_keys
 from shardkv.drafts import Draft
 from shardkv.errors import CommandError
 from shardkv.expiry import Deadlines
-from shardkv.keyspace import Database, Observer, Slot
+from shardkv.keyspace import Database, Slot
 from shardkv.locks import Transaction
+from shardkv.propagation import Effects, Propagation
 from shardkv.resp.replies import NULL_ARRAY, raw, resp2, resp3
 from shardkv.scans import Snapshots
 from shardkv.scripts import Scripts
 from shardkv.serving import Request, Serving
 from shardkv.slots import SLOT_BITS, SLOT_MASK, slot_of
 from shardkv.transactions import Late, Link, Parked, Transactions
-from shardkv.values import LARGE_COLLECTION, Collection
+from shardkv.values import Collection
 from shardkv.watches import Watches
 from shardkv.wire import RAW, Batch, Reply, unpack_context
 
 logger = logging.getLogger("shardkv.shard")
-
-COMMITTED = b"COMMIT"
-PLEDGED = b"PREPARE"
-"""What stands in the first place of a COMMIT that has logged something, and of a PREPARE that has pledged
-something."""
 
 LATER = object()
 """What a handler returns when its reply comes later, from `Shard.answer`."""
 
 ENCODERS: tuple[Callable[[Any], bytes], ...] = (raw, raw, resp2, resp3)
 """By the protocol in a request's code."""
-
-_SHED_AT_A_TIME = 500
-"""Elements of a dead collection freed between two looks at the clock."""
 
 
 @dataclass(slots=True)
@@ -66,10 +56,6 @@ Bound = tuple[Handler, Database, Callable[[Any], bytes], bool, Command, CommandS
 """What a request's code stands for, looked up once: handler, database, encoder, writes, command, figures."""
 
 
-Effects = list[tuple[int, list[Any]]]
-"""Requests that the log is to hold, each with its database."""
-
-
 @dataclass(slots=True)
 class _Totals:
     """What is counted across all commands."""
@@ -78,10 +64,11 @@ class _Totals:
     errors: dict[str, int] = field(default_factory=dict)
 
 
-class Shard:
+class Shard(Propagation):
     """One shard: its data, and the one function that runs commands on it."""
 
     def __init__(self, index: int, config: Any) -> None:
+        super().__init__()
         self.index = index
         self.config = config
         self.databases: dict[int, Database] = {}
@@ -90,17 +77,9 @@ class Shard:
         self.watches = Watches(self)
         self.serving = Serving(self)
         self.ready = self.serving.waiters.ready
-        """Changed keys that somebody waits for."""
         self.channels = Channels()
-        self.now_ms = self.now_s = 0
         self.tick()
-        self.dirty = 0
-        """Changes made by the command that runs now."""
-        self.changes_since_save = 0
         self.hits = self.misses = self.expired_keys = 0
-        self.observers: list[Observer] = []
-        self.records: list[bytes] | None = None
-        """Where the log of this batch is collected; None while there is no append-only file."""
         self.stats: dict[str, CommandStats] = {}
         self.part_stats: dict[str, CommandStats] = {}
         self.totals = _Totals()
@@ -108,29 +87,19 @@ class Shard:
         """What flushed databases held, and large collections that no key holds any more: freed in slices."""
         self.snapshots = Snapshots()
         """What scans of large slots and collections are at."""
-        self.log_batch: Callable[[list[bytes], bytes], None] = self._log_batch
-        """Logs records as a batch of their own, with keys (see shardkv.aof.batch)."""
         self.on_flush: Callable[[], None] = lambda: None
         """Called before databases are emptied or swapped as a whole."""
         self.is_durable: Callable[[], bool] = lambda: True
         """Whether all that has been logged will be on disk when the replies of this turn leave."""
         self.until_durable: list[tuple[Link, int]] = []
         """Requests, with their tickets, that wait for that."""
-        self._effects: Effects = []
-        self.logged_db = START_OF_FILE
-        """The database that the log has selected last."""
         self.draft: Draft | None = None
         """Of the transaction that runs now, if it may still be undone."""
-        self.together = False
-        """Whether what is logged now will stand between MULTI and EXEC anyway."""
         self._bounds: dict[int, Bound] = {}
         self.last_batch_s = 0
         """When requests were last run, in s since 1970."""
         self.link: Link | None = None
         """The proxy that the requests which run now came from, if they may wait."""
-        self._replayed: dict[bytes, tuple[Handler, bool]] = {}
-        self.refusal: bytes | None = None
-        """Why writing commands are refused now, if they are."""
         self.scripts = Scripts()
         self.remote_scripts: Any = None
         """Those that reach other shards, which have a world of their own."""
@@ -250,7 +219,7 @@ class Shard:
                 value = CommandError(errors.INTERNAL)
                 self._count_error(stats, value)
             if writes and self.dirty:
-                self._log(db, command, args)
+                self.log_change(db, command, args)
             if value is LATER:
                 if self.serving.newcomer is not None:
                     self._let_wait(code, args)
@@ -285,6 +254,12 @@ class Shard:
         self.stats.clear()
         self.part_stats.clear()
         self.totals = _Totals()
+        self._bounds.clear()
+
+    def refuse_writes(self, text: bytes | None) -> None:
+        """From now on answers every writing command with this error; with None, carries them out again."""
+        self.refusal = text
+        # What codes stand for is looked up anew, so that the refusal costs nothing while there is none.
         self._bounds.clear()
 
     def _refuse(self, db: Database, args: list[Any]) -> Any:
@@ -328,183 +303,6 @@ class Shard:
         self.dirty = 0
         effects, self._effects = self._effects, []
         return value, effects or [(db.index, [command.propagated_name, *args[1:]])]
-
-    def log_script(self, effects: Effects) -> None:
-        """Has the log say what the script that is done now has changed."""
-        self._effects = effects
-        self.dirty = len(effects)
-
-    # -- the log --------------------------------------------------------------------------------
-
-    def propagate(self, db: Database, *args: Any) -> None:
-        """Has the log say this instead of the running command's own request; may be called several times."""
-        self._effects.append((db.index, list(args)))
-
-    def propagate_removal(self, db: Database, key: bytes, fields: list[bytes] | None = None) -> None:
-        """Logs the removal of an expired key, or of expired fields of a hash, ahead of what the running
-        command logs."""
-        if self.records is not None:
-            self.append(db.index, [b"HDEL", key, *fields] if fields else [b"DEL", key])
-
-    def _log(self, db: Database, command: Command, args: list[Any]) -> None:
-        """Logs what the command has changed: its own request, unless it has said something else."""
-        self.changes_since_save += self.dirty
-        self.dirty = 0
-        records = self.records
-        effects = self._effects
-        args[0] = command.propagated_name
-        if records is None:
-            effects.clear()
-        elif effects:
-            as_one = len(effects) > 1 and not self.together
-            if as_one:
-                records.append(_MULTI)
-            for index, effect in effects:
-                self.append(index, effect)
-            if as_one:
-                records.append(_EXEC)
-            effects.clear()
-        elif not command.internal:
-            if db.index == self.logged_db:
-                records.append(record(args))
-            else:
-                self.append(db.index, args)
-        if self.ready and not self.together:
-            self.serving.serve()
-
-    def append(self, index: int, args: list[Any]) -> None:
-        """Logs a request for a database."""
-        assert self.records is not None
-        if index != self.logged_db:
-            self.records.append(record([b"SELECT", b"%d" % index]))
-            self.logged_db = index
-        self.records.append(record(args))
-
-    def start_of_file(self) -> None:
-        """What is logged next must not rely on a database that is selected, as at the start of a file."""
-        self.logged_db = START_OF_FILE
-
-    def refuse_writes(self, text: bytes | None) -> None:
-        """From now on answers every writing command with this error; with None, carries them out again."""
-        self.refusal = text
-        # What codes stand for is looked up anew, so that the refusal costs nothing while there is none.
-        self._bounds.clear()
-
-    def refuse_logged(self, batch: Batch, replies: list[Reply], *, only_pledges: bool = False) -> None:
-        """Puts the refusal in the place of the replies of those requests of a batch that were to be logged,
-        or of those that have pledged something."""
-        assert self.refusal is not None
-        for number, args in enumerate(batch):
-            # A logged request has its name in the first place.
-            if only_pledges and args[0] != PLEDGED:
-                continue
-            if isinstance(args[0], bytes) and replies[number] is not None:
-                between_processes = args[0] in (COMMITTED, PLEDGED)
-                refuse = raw if between_processes else resp2
-                replies[number] = refuse(CommandError(self.refusal))
-
-    def refuse_late(self, late: Late) -> Late:
-        """The same for the reply of a request that had to wait."""
-        if late.encode is None or self.refusal is None:
-            return late
-        return late._replace(reply=late.encode(CommandError(self.refusal)))
-
-    # -- loading --------------------------------------------------------------------------------
-
-    def rebuild(self, db: Database, requests: list[list[Any]]) -> None:
-        """Runs requests that build keys anew, as `replay` does, where nothing expires; what to log of it and
-        whom to tell is up to the caller."""
-        observers, self.observers = self.observers, []
-        now_ms, self.now_ms = self.now_ms, 0
-        self._replay_db = db
-        try:
-            for args in requests:
-                self.replay(list(args))
-        finally:
-            self.observers, self.now_ms = observers, now_ms
-
-    def begin_replay(self) -> None:
-        """Called before requests are replayed: nothing is logged, and nothing expires."""
-        self.now_ms = self.now_s = 0
-        self._replay_db = self.database(0)
-
-    def replay(self, args: list[Any]) -> None:
-        """Runs a request from the append-only file. Raises CommandError if it cannot be run."""
-        known = self._replayed.get(args[0])
-        if known is None:
-            known = self._learn(args)
-            if known is None:
-                return
-        handler, one_key = known
-        args[0] = slot_of(args[1]) if one_key else 0
-        handler(self._replay_db, args)
-        self._effects.clear()
-
-    def _learn(self, args: list[Any]) -> tuple[Handler, bool] | None:
-        """What a name in the log stands for; None if it was not a command for a database."""
-        name = args[0].lower()
-        if name == b"select":
-            self._replay_db = self.database(int(args[1]))
-            return None
-        if name in (b"multi", b"exec"):
-            return None
-        command = lookup(args)
-        if command is None or command.internal or not command.fits(len(args)):
-            raise CommandError(errors.unknown_command(args[0], args[1:]))
-        known = (command.handler, command.one_key)
-        if command.container is None:
-            self._replayed[args[0]] = known
-        return known
-
-    def end_replay(self) -> None:
-        """The shard is loaded; its figures begin at zero."""
-        self.tick()
-        self.last_batch_s = self.now_s
-        self.dirty = self.hits = self.misses = self.expired_keys = 0
-
-    # -- chores ---------------------------------------------------------------------------------
-
-    def expire_due(self, budget_s: float) -> bool:
-        """Removes keys, and fields of hashes, whose time has come, for about so many seconds; whether some
-        may be left."""
-        until = clock.monotonic() + budget_s
-        for db in self.databases.values():
-            for deadlines, expire in (
-                (db.deadlines, db.expire),
-                (db.field_deadlines, db.expire_due_fields),
-            ):
-                for key in deadlines.due(self.now_ms):
-                    if self.locks.must_wait([(db.index, key)], whole=False, writes=True):
-                        break
-                    expire(key)
-                    if clock.monotonic() >= until:
-                        return True
-        return False
-
-    def bury(self, budget_s: float) -> None:
-        """Frees what flushes have left, for about so many seconds."""
-        until = clock.monotonic() + budget_s
-        while self.graveyard:
-            dead = self.graveyard[0]
-            while dead:
-                if isinstance(dead, list):
-                    self._bury_slot(dead)
-                else:
-                    dead.shed(_SHED_AT_A_TIME)
-                if clock.monotonic() >= until:
-                    return
-            self.graveyard.popleft()
-
-    def _bury_slot(self, slots: list[Slot]) -> None:
-        """Frees the last of some slots, or a part of it if it is large."""
-        slot = slots[-1]
-        if len(slot) <= _SHED_AT_A_TIME:
-            slots.pop()
-        else:
-            slot = dict(slot.popitem() for _ in range(_SHED_AT_A_TIME))
-        for value in slot.values():
-            if isinstance(value, Collection) and len(value) > LARGE_COLLECTION:
-                self.graveyard.append(value)
 
     # -- requests that wait for data --------------------------------------------------------------
 
@@ -550,7 +348,7 @@ class Shard:
             self._count_error(request.stats, value)
         changes = command.writes and self.dirty > 0
         if changes:
-            self._log(db, command, args)
+            self.log_change(db, command, args)
         return (None if value is LATER else request.encode(value)), changes
 
     def answer(
@@ -617,35 +415,6 @@ class Shard:
             self.log_together(effects, transaction)
         return replies
 
-    def log_together(self, records: list[bytes], transaction: Transaction | None) -> None:
-        """Logs records as one MULTI … EXEC; those of a transaction over several shards, even if there are
-        none, as a batch with its number."""
-        if self.records is None:
-            return
-        if len(records) > (2 if records and records[0].startswith(_SELECT) else 1):
-            records = [_MULTI, *records, _EXEC]
-        if transaction is not None:
-            self.log_batch(records, TRANSACTION + b"%x" % transaction[1])
-        else:
-            self.records += records
-
-    def redo(self, records: bytes, transaction: Transaction) -> list[Reply]:
-        """Carries out and logs what a transaction had done, as records, before the shard died."""
-        reader = hiredis.Reader()
-        reader.feed(records)
-        now_ms, self.now_ms = self.now_ms, 0
-        self._replay_db = self.database(0)
-        while (args := reader.gets()) is not False:
-            self.replay(args)
-        self.now_ms = now_ms
-        self.log_together([_MULTI + records + _EXEC], transaction)
-        self.start_of_file()
-        return []
-
-    def _log_batch(self, records: list[bytes], keys: bytes) -> None:
-        assert self.records is not None
-        self.records += records
-
 
 def _without_touching(handler: Handler) -> Handler:
     """For clients that asked for it (CLIENT NO-TOUCH): the handler leaves the times of access as they are."""
@@ -658,11 +427,3 @@ def _without_touching(handler: Handler) -> Handler:
             db.touched_s[:] = before
 
     return handle
-
-
-TRANSACTION = b"tx="
-"""The key of a batch that carries out a transaction; its number follows."""
-
-_SELECT = b"*2\r\n$6\r\nSELECT\r\n"
-_MULTI = record([b"MULTI"])
-_EXEC = record([b"EXEC"])

@@ -18,6 +18,7 @@ from typing import Any
 from shardkv import clock, control, errors, figures, limits, logs
 from shardkv.busy import Busy, Postponed
 from shardkv.channels import LOST, encode_told
+from shardkv.chores import bury, expire_due
 from shardkv.command import BY_ID, Flag
 from shardkv.errors import CommandError
 from shardkv.journal import Journal, Safe
@@ -191,7 +192,7 @@ class Worker:
         if now_s >= self._next_cron_s:
             self._next_cron_s = now_s + _CRON_S
             self.shard.tick()
-            if self.active_expire and self.shard.expire_due(budget_s):
+            if self.active_expire and expire_due(self.shard, budget_s):
                 self._next_cron_s = now_s
             self.shard.snapshots.drop_idle(self.shard.now_s)
             self.journal.cron()
@@ -202,7 +203,7 @@ class Worker:
                 self.shard.serving.serve()
                 self._next_cron_s = now_s
         if self.shard.graveyard:
-            self.shard.bury(budget_s)
+            bury(self.shard, budget_s)
         self.journal.step(budget_s)
 
     def _take(self, link: ProxyLink) -> None:

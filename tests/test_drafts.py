@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shardkv.chores import bury, expire_due
 from shardkv.drafts import Draft
 from shardkv.walk import Walk
 from tests.local import Local
@@ -117,7 +118,7 @@ def test_undone_it_has_never_been(calls: list[list[Words]], passes_ms: int) -> N
     assert state(ours) == state(other)
     for local in (ours, other):
         local.advance(100_000)
-        local.shards[0].expire_due(10.0)
+        expire_due(local.shards[0], 10.0)
     assert state(ours) == state(other)
 
 
@@ -218,9 +219,9 @@ def test_large_collections_come_back(request_line: str) -> None:
     with drafting(ours) as draft:
         carry_out(ours, [tuple(request_line.split())])
         # What is freed in slices meanwhile is not what comes back.
-        shard.bury(10.0)
+        bury(shard, 10.0)
     draft.undo()
-    shard.bury(10.0)
+    bury(shard, 10.0)
     assert state(ours) == state(other)
     for key in ("list", "hash", "set", "zset", "stream"):
         assert carry_out(ours, [("DUMP", key)]) == carry_out(other, [("DUMP", key)])

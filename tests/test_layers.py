@@ -20,7 +20,7 @@ LAYERS = [
     {"keyspace", "plan", "blocking"},
     {"scans", "walk"},
     {"channels", "drafts", "scripts", "transactions", "watches"},
-    {"shard", "serving", "rest"},
+    {"propagation", "chores", "shard", "serving", "rest"},
     {"commands"},
     {"busy", "journal", "figures", "worker"},
 ]

@@ -15,8 +15,9 @@ from shardkv.command import BY_ID, COMMANDS, Flag, command, lock_keys
 from shardkv.errors import CommandError
 from shardkv.keyspace import Database
 from shardkv.locks import LockKey, Transaction
+from shardkv.propagation import COMMITTED, PLEDGED
 from shardkv.resp.replies import NULL_ARRAY, OK, Encoded
-from shardkv.shard import COMMITTED, LATER, PLEDGED
+from shardkv.shard import LATER
 from shardkv.slots import SLOT_BITS
 from shardkv.wire import RAW, pack_code, pack_context, unpack_context
 

@@ -16,7 +16,8 @@ from shardkv.scripts import Running, write_script_log
 from shardkv.slots import slot_of
 
 if TYPE_CHECKING:
-    from shardkv.shard import Effects, Shard
+    from shardkv.propagation import Effects
+    from shardkv.shard import Shard
 
 
 _KNOWN: dict[bytes, tuple[Command, bool, bool]] = {}

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from shardkv import clock
+from shardkv.chores import bury
 from shardkv.keyspace import Database
 from tests.local import START_MS, Local, selected
 
@@ -363,7 +364,7 @@ def test_flushing(local: Local, mode: tuple[str, ...]) -> None:
     assert local.error("FLUSHDB", "SYNC", "ASYNC") == SYNTAX
     for shard in local.shards:
         assert shard.graveyard
-        shard.bury(60)
+        bury(shard, 60)
         assert not shard.graveyard
 
 
@@ -379,7 +380,7 @@ def test_what_was_flushed_is_freed_in_slices() -> None:
     local.call("FLUSHALL")
     sizes = [(5000, 5000)]
     while shard.graveyard:
-        shard.bury(0)
+        bury(shard, 0)
         sizes.append((len(parts[0]), len(parts[1])))
     for before, after in pairwise(sizes):
         assert sum(before) - sum(after) <= 1000

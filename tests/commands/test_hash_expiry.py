@@ -9,6 +9,7 @@ import pytest
 
 from shardkv import limits
 from shardkv.aof.record import record
+from shardkv.chores import expire_due
 from shardkv.locks import Transaction
 from shardkv.structures.hash import Hash
 from shardkv.walk import Walk
@@ -31,7 +32,7 @@ def deadlines(local: Local, key: Any, *fields: Any) -> list[int]:
 def expire(local: Local) -> None:
     """Does what a worker does now and then."""
     for shard in local.shards:
-        assert not shard.expire_due(1)
+        assert not expire_due(shard, 1)
 
 
 def assert_replays(local: Local) -> None:
@@ -526,7 +527,7 @@ def test_many_fields_are_removed_in_slices(local: Local) -> None:
     local.advance(1000)
     shard: Any = local.database_of(b"key").shard
     for number in range(1, 5):
-        assert shard.expire_due(0)
+        assert expire_due(shard, 0)
         found = local.database_of(b"key").peek(b"key")
         assert isinstance(found, Hash)
         assert len(found) == count + 1 - number * limits.EXPIRED_FIELDS_AT_ONCE

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from shardkv import limits
+from shardkv.chores import bury
 from shardkv.keyspace import Database
 from shardkv.structures.hash import Hash, PackedHash
 from tests.local import Local
@@ -313,5 +314,5 @@ def test_a_large_hash_through_its_life(local: Local) -> None:
     assert local.replayed().content() == content
     assert local.call("DEL", "key", "key2") == 2
     for shard in local.shards:
-        shard.bury(1)
+        bury(shard, 1)
         assert not shard.graveyard
