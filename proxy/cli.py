@@ -18,7 +18,7 @@ import click
 
 import proxy.commands  # noqa: F401 - declares the commands that proxies answer,
 import shardkv.commands  # noqa: F401 - and those that shards run
-from proxy import identity, tools
+from proxy import identity, tls, tools
 from proxy.listeners import open_listeners
 from proxy.supervisor import Supervisor, data_folder
 from shardkv import REDIS_VERSION, __version__, logs, slots
@@ -113,7 +113,10 @@ def serve(path: Path | None, overrides: list[str]) -> int:
     config.workers, slot_table = open_slot_map(folder, config.workers, config.colocate)
     slots.colocate(config.colocate)
     config.proxies = config.proxies or default_proxies(os.cpu_count() or 1)
-    supervisor = Supervisor(config, open_listeners(config), slot_table, lock_fd)
+    listeners = open_listeners(config)
+    if listeners.tls:
+        tls.server_context(config)  # tells now what would be wrong in each proxy
+    supervisor = Supervisor(config, listeners, slot_table, lock_fd)
     with pid_file(config.pidfile):
         return supervisor.run(lambda: reload(asked, path, overrides, supervisor))
 

@@ -90,9 +90,10 @@ class Connection(asyncio.Protocol, ABC):
             self._look_at_turn()
 
     def eof_received(self) -> bool:
-        """The client will send no more; what it asked is still answered, then the connection closes."""
+        """The client will send no more; what it asked is still answered, then the connection closes. One with
+        TLS, which cannot be half open, closes at once."""
         self.end()
-        return True
+        return not self.is_encrypted
 
     def end(self) -> None:
         """As `finish`, but a client that waits for what may never come is let go."""
@@ -315,6 +316,11 @@ class Connection(asyncio.Protocol, ABC):
         """Whether it came through the unix socket."""
         sock: socket.socket = self.transport.get_extra_info("socket")
         return sock.family == socket.AF_UNIX
+
+    @cached_property
+    def is_encrypted(self) -> bool:
+        """Whether it speaks TLS."""
+        return self.transport.get_extra_info("ssl_object") is not None
 
     @cached_property
     def file_descriptor(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from collections.abc import Collection, Sequence
 from typing import Any
 
 logger = logging.getLogger("proxy.listeners")
@@ -13,10 +14,13 @@ _SYSTEMD_FIRST_FD = 3
 
 
 class Listeners:
-    """All listening sockets of the server."""
+    """All listening sockets of the server; `tls` are those of them where clients speak TLS."""
 
-    def __init__(self, sockets: list[socket.socket], unix_path: str = "") -> None:
+    def __init__(
+        self, sockets: list[socket.socket], unix_path: str = "", tls: Collection[socket.socket] = ()
+    ) -> None:
         self.sockets = sockets
+        self.tls = tls
         self._unix_path = unix_path
 
     @property
@@ -43,33 +47,40 @@ class Listeners:
 
 
 def open_listeners(config: Any) -> Listeners:
-    """Takes the sockets that systemd hands over, or else opens those of the settings `bind`, `port` and
-    `unixsocket`. Raises OSError if none can be had."""
+    """Takes the sockets that systemd hands over, or else opens those of the settings `bind`, `port`,
+    `tls-port` and `unixsocket`. Raises OSError if none can be had."""
     handed = _from_systemd()
     if handed:
-        return Listeners(handed)
-    sockets = []
-    if config.port:
-        for address in config.bind:
-            if (sock := _tcp(address, config.port, config.tcp_backlog)) is not None:
-                sockets.append(sock)
-        if not sockets:
-            raise OSError(f"none of the addresses {' '.join(config.bind)} can be listened on")
+        return handed
+    plain = _all_tcp(config.bind, config.port, config.tcp_backlog) if config.port else []
+    tls = _all_tcp(config.bind, config.tls_port, config.tcp_backlog) if config.tls_port else []
+    sockets = plain + tls
     if config.unixsocket:
         sockets.append(_unix(config.unixsocket, config.unixsocketperm, config.tcp_backlog))
     if not sockets:
         raise OSError("no port and no unix socket to listen on")
-    return Listeners(sockets, config.unixsocket)
+    return Listeners(sockets, config.unixsocket, tls)
 
 
-def _from_systemd() -> list[socket.socket]:
-    """The sockets of systemd's socket activation (sd_listen_fds(3)), if it started this process."""
-    if os.environ.get("LISTEN_PID") != str(os.getpid()):
-        return []
+def _from_systemd() -> Listeners | None:
+    """The sockets of systemd's socket activation (sd_listen_fds(3)), if it started this process. Clients
+    speak TLS at those that the socket unit calls `tls` (FileDescriptorName=)."""
     count = int(os.environ.get("LISTEN_FDS", "0"))
+    if os.environ.get("LISTEN_PID") != str(os.getpid()) or not count:
+        return None
     sockets = [socket.socket(fileno=fd) for fd in range(_SYSTEMD_FIRST_FD, _SYSTEMD_FIRST_FD + count)]
     for sock in sockets:
         sock.setblocking(False)
+    names = os.environ.get("LISTEN_FDNAMES", "").split(":")
+    return Listeners(sockets, tls=[sock for sock, name in zip(sockets, names, strict=False) if name == "tls"])
+
+
+def _all_tcp(addresses: Sequence[str], port: int, backlog: int) -> list[socket.socket]:
+    """Listens on a port of all these addresses. Raises OSError if there is none of them."""
+    found = [_tcp(address, port, backlog) for address in addresses]
+    sockets = [sock for sock in found if sock is not None]
+    if not sockets:
+        raise OSError(f"none of the addresses {' '.join(addresses)} can be listened on")
     return sockets
 
 

@@ -7,11 +7,12 @@ import gc
 import logging
 import resource
 import socket
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import uvloop
 
+from proxy import tls
 from proxy.backend import NOBODY, Backend, Block, ValueBlock, new_block
 from proxy.blocking import Blocking
 from proxy.census import Census
@@ -20,6 +21,7 @@ from proxy.coordinator import Coordinator
 from proxy.counters import Counters, Rates
 from proxy.gates import GATES
 from proxy.interactive import ScriptCall
+from proxy.listeners import Listeners
 from proxy.multi import Watch
 from proxy.pause import Pause
 from proxy.pubsub import PubSub
@@ -80,6 +82,8 @@ class Proxy:
         self.blocking = Blocking(self)
         self.scripts = Scripts(self)
         self._servers: list[asyncio.AbstractServer] = []
+        self._tls_servers: Sequence[asyncio.AbstractServer] = ()
+        self._tls_sockets: list[socket.socket] = []
         self._draining_until_s: float | None = None
         self._next_sweep_s = 0.0
         self._pause_end = loop.call_soon(lambda: None)
@@ -88,15 +92,45 @@ class Proxy:
         self.look_around()
         self._tick()
 
-    async def listen(self, sockets: list[socket.socket]) -> None:
+    async def listen(self, listeners: Listeners) -> None:
         """Accepts clients on sockets that are bound already and shared with the other proxies."""
         backlog = self.config.tcp_backlog
-        for sock in sockets:
+        for sock in listeners.sockets:
+            if sock in listeners.tls:
+                continue
             if sock.family == socket.AF_UNIX:
                 server = await self.loop.create_unix_server(self._new_session, sock=sock, backlog=backlog)
             else:
                 server = await self.loop.create_server(self._new_session, sock=sock, backlog=backlog)
             self._servers.append(server)
+        self._tls_sockets = list(listeners.tls)
+        if self._tls_sockets:
+            await self._listen_with_tls()
+
+    async def _listen_with_tls(self) -> None:
+        """Accepts clients with TLS; or does so anew, with certificates that have been read again. Raises
+        OSError, and leaves all as it was, if they cannot be used."""
+        context = tls.server_context(self.config)
+        servers = [
+            await self.loop.create_server(
+                self._new_session,
+                # Whoever stops to listen closes the socket, which is still needed.
+                sock=sock.dup(),
+                backlog=self.config.tcp_backlog,
+                ssl=context,
+                ssl_handshake_timeout=limits.TLS_HANDSHAKE_S,
+            )
+            for sock in self._tls_sockets
+        ]
+        before, self._tls_servers = self._tls_servers, servers
+        for server in before:
+            server.close()
+
+    async def _renew_tls(self) -> None:
+        try:
+            await self._listen_with_tls()
+        except OSError as error:
+            logger.error("TLS stays as it was: %s", error)
 
     def _new_session(self) -> Session:
         return Session(self)
@@ -174,7 +208,7 @@ class Proxy:
         if self._draining_until_s is not None:
             return
         self._draining_until_s = clock.monotonic() + self.config.shutdown_timeout / 2
-        for server in self._servers:
+        for server in (*self._servers, *self._tls_servers):
             server.close()
         for session in list(self.sessions.values()):
             session.end()
@@ -188,6 +222,8 @@ class Proxy:
         config = self.config
         if "loglevel" in changed:
             logs.set_level(config)
+        if self._tls_sockets and any(name.startswith("tls-") for name in changed):
+            self.start_task(self._renew_tls())
         if "maxclients" in changed:
             allow_open_files(config.maxclients)
         if "requirepass" in changed and not config.requirepass:
@@ -395,7 +431,7 @@ def run(
     config: Config,
     slot_table: list[int],
     shards: int,
-    sockets: list[socket.socket],
+    listeners: Listeners,
     channel: control.ControlChannel,
     pause: Pause,
 ) -> None:
@@ -404,7 +440,7 @@ def run(
     asyncio.set_event_loop(loop)
     allow_open_files(config.maxclients)
     proxy = Proxy(index, config, slot_table, loop, channel, shards=shards, pause=pause)
-    loop.run_until_complete(proxy.listen(sockets))
+    loop.run_until_complete(proxy.listen(listeners))
     gc.collect()
     gc.freeze()
     gc.disable()

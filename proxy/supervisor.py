@@ -239,7 +239,7 @@ class Supervisor:
                     self.config,
                     self.slot_table,
                     len(self.workers),
-                    self.listeners.sockets,
+                    self.listeners,
                     channel,
                     self.pause,
                 )

@@ -195,12 +195,15 @@ def changed_by_file(
 ) -> FileChanges:
     """How the files and options, read anew, differ from the `current` configuration.
 
-    A setting that was changed by CONFIG SET alone goes back to what they say. Raises ConfigError.
+    A setting that was changed by CONFIG SET alone goes back to what they say, and one that names a file to be
+    read counts as changed. Raises ConfigError.
     """
     wanted = load(path, overrides, warn)
     changes = FileChanges([], [])
-    for name in _differing(wanted, current):
-        declared = SETTINGS[name]
+    differing = _differing(wanted, current)
+    for name, declared in SETTINGS.items():
+        if name not in differing and not (declared.rereads and wanted.value(name)):
+            continue
         if declared.mutable:
             text = declared.kind.format(wanted.value(name))
             changes.mutable.append((name.encode(), text.encode("utf-8", "surrogateescape")))

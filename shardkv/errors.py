@@ -451,6 +451,10 @@ def config_set_failed(name: str, reason: str) -> bytes:
     return f"ERR CONFIG SET failed (possibly related to argument '{name}') - {reason}".encode()
 
 
+def tls_not_updated(name: str, reason: str) -> bytes:
+    return config_set_failed(name, f"Unable to update TLS configuration. {reason}")
+
+
 # -- connections ------------------------------------------------------------------------------
 
 NO_PASSWORD_SET = (

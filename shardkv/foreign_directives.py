@@ -58,12 +58,10 @@ _HARMLESS = (
     cluster-require-full-coverage cluster-slave-no-failover cluster-slave-validity-factor
     cluster-slot-migration-log-max-len cluster-slot-stats-enabled slot-migration-max-failover-repl-bytes
     """
-    # Details of TLS and RDMA, which have no effect without their ports.
+    # Details of RDMA, of TLS between servers, and of what OpenSSL sees to.
     """
-    rdma-bind rdma-completion-vector rdma-rx-size tls-auth-clients tls-auth-clients-user
-    tls-auto-reload-interval tls-ca-cert-dir tls-ca-cert-file tls-cert-file tls-ciphers tls-ciphersuites
-    tls-client-cert-file tls-client-key-file tls-client-key-file-pass tls-cluster tls-dh-params-file
-    tls-key-file tls-key-file-pass tls-prefer-server-ciphers tls-protocols tls-replication
+    rdma-bind rdma-completion-vector rdma-rx-size tls-auth-clients-user tls-auto-reload-interval
+    tls-client-cert-file tls-client-key-file tls-client-key-file-pass tls-cluster tls-replication
     tls-session-cache-size tls-session-cache-timeout tls-session-caching
     """
     # How the process presents itself, logs and ends; systemd and the container runtime see to the rest.
@@ -102,7 +100,7 @@ FIXED: dict[str, tuple[str, ...]] = {
     "replicaof": ("", "no one"),
     "save": ("",),
     "slaveof": ("", "no one"),
-    "tls-port": ("0",),
+    "tls-ciphersuites": ("",),
 }
 """Not supported, and somebody would miss it: accepted with these values only, which ask for nothing. The
 first is what CONFIG GET tells."""

@@ -51,6 +51,9 @@ WAITING_BACKLOG_BYTES = 1024 * 1024
 """Requests that are taken in from a client that waits for data. With more behind, it is not read from, and it
 shows only when its data has come whether it is still there."""
 
+TLS_HANDSHAKE_S = 10
+"""A client that has not finished its handshake after so long is let go."""
+
 # -- all sessions -----------------------------------------------------------------------------
 
 FILES_BESIDE_CLIENTS = 32 + 2 * MAX_WORKERS

@@ -310,7 +310,8 @@ class ClientBufferLimits(SeveralWords[BufferLimits]):
 class Setting(Generic[T]):
     """The declaration of one setting.
 
-    `name` is the directive's; `attribute` the field of Config. `secret` values are never logged.
+    `name` is the directive's; `attribute` the field of Config. `secret` values are never logged. What
+    `rereads` names a file: setting it to what it is has the file read again.
     """
 
     section: str
@@ -320,6 +321,7 @@ class Setting(Generic[T]):
     mutable: bool
     aliases: tuple[str, ...]
     secret: bool
+    rereads: bool
     name: str = ""
 
     @property
@@ -340,7 +342,8 @@ def setting(
     mutable: bool = True,
     aliases: tuple[str, ...] = (),
     secret: bool = False,
+    rereads: bool = False,
 ) -> T:
     """Declares a field of Config: `mutable` if CONFIG SET may change it, with older names as `aliases`."""
-    declared = Setting(section, default, kind, " ".join(doc.split()), mutable, aliases, secret)
+    declared = Setting(section, default, kind, " ".join(doc.split()), mutable, aliases, secret, rereads)
     return field(default=default, repr=not secret, metadata={"setting": declared})

@@ -35,6 +35,7 @@ from shardkv.setting_kinds import (
 )
 
 NETWORK = "Network"
+TLS = "TLS"
 CLIENTS = "Clients and their limits"
 PROCESSES = "Processes"
 KEYSPACE = "Keyspace"
@@ -101,6 +102,85 @@ class Config:
         Integer(),
         """Seconds of silence after which the kernel probes whether the client's host is still there, so that
         connections of vanished hosts are closed. 0: never.""",
+    )
+    tls_port: int = setting(
+        TLS,
+        0,
+        Integer(0, 65535),
+        """Accepts connections with TLS on this port, at the addresses of bind. Set port to 0 to accept no
+        others. 0: no TLS.""",
+        mutable=False,
+    )
+    tls_cert_file: str = setting(
+        TLS,
+        "",
+        Text(),
+        """The server's certificate in PEM, followed by those between it and its authority. CONFIG SET, and
+        SIGHUP, read it and the key again even if the path is the same: connections made from then on get the
+        new one, others go on.""",
+        rereads=True,
+    )
+    tls_key_file: str = setting(
+        TLS,
+        "",
+        Text(),
+        """The key of that certificate, in PEM.""",
+        rereads=True,
+    )
+    tls_key_file_pass: str = setting(
+        TLS,
+        "",
+        Text(),
+        """What the key is encrypted with, if it is.""",
+        secret=True,
+    )
+    tls_ca_cert_file: str = setting(
+        TLS,
+        "",
+        Text(),
+        """Authorities, in PEM, that the certificates of clients must come from.""",
+        rereads=True,
+    )
+    tls_ca_cert_dir: str = setting(
+        TLS,
+        "",
+        Text(),
+        """A folder of such authorities, prepared with `openssl rehash`.""",
+        rereads=True,
+    )
+    tls_auth_clients: str = setting(
+        TLS,
+        "yes",
+        Choice("no", "yes", "optional"),
+        """Whether a client must show a certificate. yes: none connects without one. optional: one that is
+        shown must be valid. no: none is asked for.""",
+    )
+    tls_protocols: str = setting(
+        TLS,
+        "",
+        Text(),
+        """The versions that are spoken, such as "TLSv1.2 TLSv1.3". Empty: both of these; older ones are not
+        supported.""",
+    )
+    tls_ciphers: str = setting(
+        TLS,
+        "",
+        Text(),
+        """The ciphers for TLSv1.2 in OpenSSL's syntax (ciphers(1ssl)). Empty: OpenSSL's choice of safe
+        ones.""",
+    )
+    tls_prefer_server_ciphers: bool = setting(
+        TLS,
+        False,
+        YesNo(),
+        """Whether the server's order of ciphers counts, not the client's.""",
+    )
+    tls_dh_params_file: str = setting(
+        TLS,
+        "",
+        Text(),
+        """Parameters for Diffie-Hellman key exchange, in PEM; only old clients need them.""",
+        rereads=True,
     )
     timeout: int = setting(
         CLIENTS,
@@ -454,7 +534,11 @@ class Config:
                     values[declared.name] = declared.kind.parse(words, current)
             except ValueError as reason:
                 raise CommandError(errors.config_set_failed(name, str(reason))) from None
-        return {name: value for name, value in values.items() if value != self.value(name)}
+        return {
+            name: value
+            for name, value in values.items()
+            if value != self.value(name) or SETTINGS[name].rereads
+        }
 
     def value(self, name: str) -> Any:
         """The value of the setting of this name."""

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from proxy import identity, relay
+from proxy import identity, relay, tls
 from proxy.supervision import topic
 from shardkv import config_file, control, errors, logs
 from shardkv.command import ADMIN, LOADING, NOSCRIPT, STALE, Place, command, container
@@ -61,6 +61,7 @@ async def config_set(session: Session, args: list[Any]) -> Any:
     pairs = list(zip(words[::2], words[1::2], strict=True))
     # What one process accepts all accept, because all have the same settings.
     session.proxy.config.check(pairs)
+    tls.check(session.proxy.config, pairs)
     await session.proxy.supervision.ask(control.EVERYONE, "config set", pairs)
     return OK
 
