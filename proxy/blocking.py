@@ -124,7 +124,7 @@ class LocalWait:
         self.identity: Transaction = (self.proxy.index, number)
         self.reply = new_block(self, 1)
         self.timed = timeout_ms > 0
-        session.waiting = self
+        session.begin_waiting(self)
         if self.timed:
             self._timer = self.proxy.loop.call_later(timeout_ms / 1000, self._withdraw, TIMEOUT)
 
@@ -193,7 +193,7 @@ class CrossShardWait(Work):
         self.timed = timeout_ms > 0
         self._enlistment: _Enlistment | None = None
         self._ended: str | None = None
-        session.waiting = self
+        session.begin_waiting(self)
         if self.timed:
             self._timer = self.proxy.loop.call_later(timeout_ms / 1000, self._end, TIMEOUT)
 
@@ -278,7 +278,7 @@ class Sleep:
         self.timed = timeout_ms > 0
         if self.timed:
             self._timer = loop.call_later(timeout_ms / 1000, self.end)
-        session.waiting = self
+        session.begin_waiting(self)
 
     def end(self) -> None:
         """What it waits for has come."""

@@ -44,6 +44,8 @@ class Connection(asyncio.Protocol, ABC):
         """What the client waits for, if that may take long."""
         self.stalled = False
         """Whether the next request waits until its shard takes requests again, or a pause ends."""
+        self.hung_up = False
+        """Whether the client will send no more."""
         self.closing = False
         self.leaving = False
         """Whether it is closing, and what it has asked beyond what is under way is not carried out."""
@@ -92,6 +94,7 @@ class Connection(asyncio.Protocol, ABC):
     def eof_received(self) -> bool:
         """The client will send no more; what it asked is still answered, then the connection closes. One with
         TLS, which cannot be half open, closes at once."""
+        self.hung_up = True
         self.end()
         return not self.is_encrypted
 
@@ -102,6 +105,12 @@ class Connection(asyncio.Protocol, ABC):
         else:
             self.closing = True
             self.transport.close()
+
+    def begin_waiting(self, waiting: Waiting) -> None:
+        """The client waits from now on for what may take long; not if it is gone already."""
+        self.waiting = waiting
+        if self.hung_up:
+            self.end()
 
     def pause_writing(self) -> None:
         self._write_paused = True

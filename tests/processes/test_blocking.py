@@ -247,6 +247,16 @@ GIVEN_BACK = [
 ]
 
 
+def test_a_client_that_has_sent_its_last_before_it_waits(server: Shardkv) -> None:
+    with server.wire() as connection:
+        connection.send_bytes(
+            # The bad line is read at once, but the request before it has to wait for EXEC.
+            pack("MULTI") + pack("LLEN", "q1") + pack("EXEC") + pack("BLPOP", "q1", "q2", 0) + b"*1\r\n\\\r\n"
+        )
+        connection.socket.shutdown(socket.SHUT_WR)
+        assert connection.ends() == b"+OK\r\n+QUEUED\r\n*1\r\n:0\r\n"
+
+
 @pytest.mark.parametrize("killed", [False, True])
 @pytest.mark.parametrize(("pop", "push", "look", "expected"), GIVEN_BACK, ids=lambda words: str(words[0]))
 def test_what_was_taken_for_a_client_that_has_gone_meanwhile_is_put_back(
