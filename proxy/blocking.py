@@ -155,6 +155,7 @@ class LocalWait:
         [reply] = self.reply
         if reply is None:
             return
+        self.reply.owner = NOBODY
         if self.timed:
             self._timer.cancel()
         session = self.session
@@ -225,7 +226,7 @@ class CrossShardWait(Work):
         self._ended = self._ended or why
         if enlistment is None:
             return False
-        enlistment.over = True
+        enlistment.end()
         self.step(OUTCOMES[why])
         return True
 
@@ -253,16 +254,18 @@ class _Enlistment:
     """An ENLIST on each of some shards: the first answer counts."""
 
     def __init__(self, work: CrossShardWait, shards: list[int]) -> None:
-        self.over = False
         self.blocks = {shard: new_block(self, 1, ValueBlock) for shard in shards}
         self._work = work
 
+    def end(self) -> None:
+        """What comes from now on is not waited for."""
+        for block in self.blocks.values():
+            block.owner = NOBODY
+
     def deliver(self) -> None:
-        if self.over:
-            return
         for shard, [reply] in self.blocks.items():
             if reply is not None:
-                self.over = True
+                self.end()
                 value = unpack_raw(reply)
                 self._work.offered(value if isinstance(value, CommandError) else Offer(shard, value))
                 return

@@ -25,7 +25,7 @@ from proxy.actions import (
     TakeToken,
     internal,
 )
-from proxy.backend import Block, ValueBlock, new_block
+from proxy.backend import NOBODY, Block, ValueBlock, new_block
 from proxy.interactive import Steps, interact
 from proxy.transaction import Counters, transact
 from shardkv import clock, limits, wire
@@ -114,6 +114,7 @@ class _Reply:
     def deliver(self) -> None:
         [reply] = self.block
         if reply is not None:
+            self.block.owner = NOBODY
             self.future.set_result(reply)
 
 

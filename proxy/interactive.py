@@ -28,7 +28,7 @@ from proxy.actions import (
 from proxy.transaction import Counters, answered
 from shardkv.command import lookup
 from shardkv.commands import remote_script
-from shardkv.errors import CommandError
+from shardkv.errors import CommandError, caught
 from shardkv.locks import LockKey, Transaction
 from shardkv.plan import Call, Read, coded
 from shardkv.resp.replies import Encoded, raw, unpack_raw
@@ -134,7 +134,7 @@ class Interaction:
         except StopIteration as stop:
             return stop.value
         except CommandError as error:
-            return error
+            return caught(error)
 
     def step(self, keys: dict[int, list[LockKey]], whole: bool, parts: dict[int, Batch]) -> Steps:
         """Locks keys and has shards run requests; returns their encoded replies."""
@@ -207,9 +207,9 @@ def interact(
         reply = yield from conduct(interaction)
         yield from interaction.commit()
     except GivenUpError as given_up:
-        reply = given_up.error
+        reply = caught(given_up.error)
     except CommandError as error:
-        reply = error
+        reply = caught(error)
     if interaction.locked:
         yield Release(interaction.transaction, sorted(interaction.locked))
     yield GiveToken()

@@ -379,7 +379,8 @@ class _ValuesOfShards:
         self.block = new_block(self, shards, ValueBlock)
 
     def deliver(self) -> None:
-        if None not in self.block and not self.future.done():
+        if None not in self.block:
+            self.block.owner = NOBODY
             self.future.set_result([unpack_raw(value) for value in self.block if value is not None])
 
 

@@ -19,7 +19,7 @@ from proxy.connection import Connection
 from proxy.multi import NOT_QUEUED, Execution, Queue, Watch, WatchKeys
 from shardkv import clock, errors
 from shardkv.command import Command, Place
-from shardkv.errors import CommandError, ProtocolError
+from shardkv.errors import CommandError, ProtocolError, caught
 from shardkv.resp.replies import encode_error, resp2, resp3
 from shardkv.setting_kinds import BufferLimit
 from shardkv.slots import PATTERN_START_BYTES, SLOT_MASK, hashed_part
@@ -72,6 +72,7 @@ class Session(Connection):
     def _is_gone(self) -> None:
         self.unwatch()
         self.proxy.dismiss(self)
+        self.subscriber = None
         if self.waiting is not None:
             self.waiting.leave()
 
@@ -242,7 +243,7 @@ class Session(Connection):
         try:
             return command.handler(self, args)
         except CommandError as error:
-            return error
+            return caught(error)
         except Exception:
             logger.exception("%s failed", command.name)
             return CommandError(errors.INTERNAL)
@@ -267,7 +268,7 @@ class Session(Connection):
         try:
             value = await work
         except CommandError as error:
-            value = error
+            value = caught(error)
         except Exception:
             logger.exception("%s failed", command.name)
             value = CommandError(errors.INTERNAL)

@@ -34,7 +34,7 @@ from proxy.actions import (
     TakeToken,
 )
 from shardkv.command import Flag
-from shardkv.errors import CommandError
+from shardkv.errors import CommandError, caught
 from shardkv.locks import LockKey, Transaction
 from shardkv.plan import Call, Hop, Parts, Read, Values, Write
 from shardkv.resp.replies import NULL_ARRAY
@@ -103,7 +103,7 @@ def _look(call: Call) -> Generator[Action, Any, Any]:
     except StopIteration as stop:
         return stop.value
     except CommandError as error:
-        return error
+        return caught(error)
 
 
 def _attempt(
@@ -149,7 +149,7 @@ def _attempt(
     except StopIteration as stop:
         reply = stop.value
     except CommandError as error:
-        reply = error
+        reply = caught(error)
     if locked:
         yield Release(transaction, locked)
     return reply

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from proxy.actions import Action, Commit, Run
 from proxy.transaction import Counters, transact, values_of
 from shardkv.blocking import Waits, Wish
-from shardkv.errors import CommandError
+from shardkv.errors import CommandError, caught
 from shardkv.locks import Transaction
 from shardkv.plan import Call, Plan, Read
 from shardkv.resp.replies import NULL_ARRAY
@@ -116,4 +116,4 @@ def _run(call: Call, plan: Plan, transaction: Transaction | None = None) -> Gene
     except StopIteration as stop:
         return stop.value
     except CommandError as error:
-        return error
+        return caught(error)

@@ -7,6 +7,7 @@ libraries parse them. The first word is the error code that libraries map to exc
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 
 class CommandError(Exception):
@@ -32,6 +33,17 @@ class ProtocolError(Exception):
     def __init__(self, text: bytes) -> None:
         super().__init__(text)
         self.text = text
+
+
+E = TypeVar("E", bound=Exception)
+
+
+def caught(error: E) -> E:
+    """An error that has been caught, to be kept as a mere value: without its traceback. The frames in that
+    hold whoever keeps the error, in a circle that nobody frees, since processes run without the cyclic
+    garbage collector."""
+    error.__traceback__ = None
+    return error
 
 
 # -- of any command ---------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from shardkv import clock, errors
 from shardkv.channels import Channels
 from shardkv.command import BY_ID, Command, Flag, Handler, lock_keys
 from shardkv.drafts import Draft
-from shardkv.errors import CommandError
+from shardkv.errors import CommandError, caught
 from shardkv.expiry import Deadlines
 from shardkv.keyspace import Database, Slot
 from shardkv.locks import Transaction
@@ -212,7 +212,7 @@ class Shard(Propagation):
             try:
                 value = handler(db, args)
             except CommandError as error:
-                value = error
+                value = caught(error)
                 self._count_error(stats, error)
             except Exception:
                 logger.exception("%s failed", command.name)
@@ -289,7 +289,7 @@ class Shard(Propagation):
         try:
             value = command.handler(db, args)
         except CommandError as error:
-            value = error
+            value = caught(error)
             self._count_error(stats, error)
         except Exception:
             logger.exception("%s failed", command.name)
@@ -340,7 +340,7 @@ class Shard(Propagation):
         try:
             value = request.handler(db, args)
         except CommandError as error:
-            value = error
+            value = caught(error)
             self._count_error(request.stats, error)
         except Exception:
             logger.exception("%s failed", command.name)

@@ -29,6 +29,7 @@ from shardkv.aof.disk import Disk
 from shardkv.aof.file import Batch, BatchFile
 from shardkv.aof.manifest import Entry
 from shardkv.aof.torn import ends_in_zeros
+from shardkv.errors import caught
 
 logger = logging.getLogger(__name__)
 
@@ -134,7 +135,7 @@ class SideLog:
         except OSError as error:
             if self.error is None:
                 logger.error("%s: the side log cannot be written: %s", self.folder, error)
-            self.error = error
+            self.error = caught(error)
             return False
         self.error = None
         return True

@@ -17,7 +17,7 @@ from shardkv import errors
 from shardkv.command import BY_ID, COMMANDS, Command, Flag, command, lock_keys
 from shardkv.commands.internal import owner_of
 from shardkv.commands.script_host import ShardHost
-from shardkv.errors import CommandError
+from shardkv.errors import CommandError, caught
 from shardkv.keyspace import Database
 from shardkv.lua import Function, Script
 from shardkv.resp.replies import raw, unpack_raw
@@ -82,7 +82,7 @@ class RemoteScript:
         try:
             return self._command.handler(self._db, self._args)
         except CommandError as error:
-            return error
+            return caught(error)
 
     def ask(self, db: int, words: list[bytes]) -> Any:
         """Suspends the script until somebody has carried out a command for it; the command's value."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from shardkv import errors
 from shardkv.command import NOSCRIPT, Command, Place, lock_keys, lookup
-from shardkv.errors import CommandError
+from shardkv.errors import CommandError, caught
 from shardkv.keyspace import Database
 from shardkv.lua import REPL_AOF, Host
 from shardkv.numbers import integer
@@ -110,7 +110,7 @@ class ShardHost(Host):
         try:
             return answer(self, words)
         except CommandError as error:
-            return error
+            return caught(error)
 
     def select(self, words: list[bytes]) -> Any:
         """SELECT: for the rest of the script."""

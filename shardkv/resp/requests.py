@@ -19,7 +19,7 @@ from typing import Any, Final
 import hiredis
 
 from shardkv import errors, limits, quoting
-from shardkv.errors import ProtocolError
+from shardkv.errors import ProtocolError, caught
 from shardkv.numbers import canonical_integer
 
 _STAR: Final = ord("*")
@@ -233,7 +233,7 @@ class RequestReader:
         return requests
 
     def _break(self, error: ProtocolError) -> None:
-        self.error = error
+        self.error = caught(error)
         self._forget()
 
     def _read_plain(self, data: bytes, requests: list[list[bytes]]) -> bytes:
