@@ -44,8 +44,8 @@ class Connection(asyncio.Protocol, ABC):
         """What the client waits for, if that may take long."""
         self.stalled = False
         """Whether the next request waits until its shard takes requests again, or a pause ends."""
-        self.hung_up = False
-        """Whether the client will send no more."""
+        self.lets_go = False
+        """Whether it closes rather than waits for what may never come."""
         self.closing = False
         self.leaving = False
         """Whether it is closing, and what it has asked beyond what is under way is not carried out."""
@@ -94,23 +94,19 @@ class Connection(asyncio.Protocol, ABC):
     def eof_received(self) -> bool:
         """The client will send no more; what it asked is still answered, then the connection closes. One with
         TLS, which cannot be half open, closes at once."""
-        self.hung_up = True
         self.end()
         return not self.is_encrypted
 
     def end(self) -> None:
         """As `finish`, but a client that waits for what may never come is let go."""
-        if self.waiting is None:
-            self.finish()
-        else:
-            self.closing = True
-            self.transport.close()
+        self.lets_go = True
+        self.finish()
 
     def begin_waiting(self, waiting: Waiting) -> None:
-        """The client waits from now on for what may take long; not if it is gone already."""
+        """What the client has asked for last may take long, unless it is to be let go."""
         self.waiting = waiting
-        if self.hung_up:
-            self.end()
+        if self.lets_go:
+            self._close_if_done()
 
     def pause_writing(self) -> None:
         self._write_paused = True
@@ -144,6 +140,10 @@ class Connection(asyncio.Protocol, ABC):
         self.transport.abort()
 
     def _close_if_done(self) -> None:
+        if self.waiting is not None and self.lets_go and len(self._blocks) <= 1:
+            # Everything before what it waits for is answered.
+            self.transport.close()
+            return
         if self._blocks or self._backlog or self.suspended or self.transport.is_closing():
             return
         if self._last_words:

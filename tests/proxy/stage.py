@@ -57,8 +57,8 @@ class Transport:
         return self.waiting_bytes
 
     def get_extra_info(self, name: str) -> Any:
-        addresses = {"peername": ("127.0.0.1", 1234), "sockname": ("127.0.0.1", 6379)}
-        return addresses.get(name) or _Socket()
+        known = {"peername": ("127.0.0.1", 1234), "sockname": ("127.0.0.1", 6379), "socket": _Socket()}
+        return known.get(name)
 
 
 class _Socket:

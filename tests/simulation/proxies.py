@@ -204,6 +204,9 @@ class Client:
         self._reply: Any = None
         self._block: Block | None = None
 
+    def begin_waiting(self, waiting: Waiting) -> None:
+        self.waiting = waiting
+
     @property
     def proxy(self) -> ProxyProcess:
         return self.world.proxies[self.proxy_index]
