@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import select
 from collections import deque
 from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
@@ -74,6 +75,8 @@ class Backend:
     def __init__(self, shard: int, loop: asyncio.AbstractEventLoop, changed: Callable[[], None]) -> None:
         self.shard = shard
         self.up = False
+        self.life = 0
+        """The number of the shard's process: each new one has the next."""
         self._was_up = False
         self.congested = False
         """Whether the shard takes requests more slowly than they come."""
@@ -95,6 +98,7 @@ class Backend:
         self._reader: FrameReader | None = None
         self._writer: FrameWriter | None = None
         self._buffer_limit = limits.PIPE_BACKLOG_BYTES
+        self._poll = select.poll()
 
     # -- the pipes ------------------------------------------------------------------------------
 
@@ -106,9 +110,16 @@ class Backend:
         self._reader = FrameReader(read_fd)
         self._writer = FrameWriter(write_fd)
         self._loop.add_reader(read_fd, self.receive)
+        # Asks for nothing but what is always told: that the other end is closed.
+        self._poll.register(read_fd, 0)
         self.up = self._was_up = True
+        self.life += 1
         self._greet()
         self._changed()
+
+    def is_alive(self, life: int) -> bool:
+        """Whether the process of that number is still there, even if its end has not shown yet."""
+        return self.up and self.life == life and not self._poll.poll(0)
 
     def _part(self) -> None:
         """Gives up the pipes, if there are any. What the dead process has told subscribers is still passed
@@ -146,6 +157,7 @@ class Backend:
             return
         self._loop.remove_reader(self._reader.fd)
         self._loop.remove_writer(self._writer.fd)
+        self._poll.unregister(self._reader.fd)
         os.close(self._reader.fd)
         os.close(self._writer.fd)
         self._reader = self._writer = None

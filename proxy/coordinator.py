@@ -28,7 +28,7 @@ from proxy.actions import (
 from proxy.backend import NOBODY, Block, ValueBlock, new_block
 from proxy.interactive import Steps, interact
 from proxy.transaction import Counters, transact
-from shardkv import clock, limits, wire
+from shardkv import clock, errors, limits, wire
 from shardkv.errors import CommandError
 from shardkv.locks import Transaction
 from shardkv.plan import Call, Parts, coded
@@ -141,6 +141,8 @@ class Work:
         # What the session was when it sent the command decides how the reply looks.
         self.encode = session.encode
         self._awaited: dict[int, tuple[Block, int]] = {}
+        self._lives: dict[int, int] = {}
+        """Of shards that look at something under locks, the processes that do."""
         self._suspends = suspends
         self._nested = False
         self._context = wire.pack_context(call.db, wire.RAW, no_touch=session.no_touch)
@@ -170,6 +172,8 @@ class Work:
                 self._nested = True
                 messages = action.messages(self._context)
                 self._ask({shard: [message] for shard, message in messages.items()})
+                if isinstance(action, Prepare) and action.parts and len(messages) > 1:
+                    self._lives = {shard: self.proxy.backends[shard].life for shard in messages}
             case Pause(ms):
                 self.proxy.loop.call_later(ms / 1000, self.step, None)
             case TakeToken():
@@ -208,7 +212,21 @@ class Work:
         if not self._awaited or any(None in block for block, _ in self._awaited.values()):
             return
         awaited, self._awaited = self._awaited, {}
-        self.step({shard: self._answers(block) for shard, (block, _) in awaited.items()})
+        answers = {shard: self._answers(block) for shard, (block, _) in awaited.items()}
+        if self._lives:
+            answers |= self._lost()
+        self.step(answers)
+
+    def _lost(self) -> dict[int, CommandError]:
+        """For shards that have died since they were asked, what counts instead of their answers. One may have
+        died before another answered, and its locks with it: what both have seen need not be of one moment."""
+        lives, self._lives = self._lives, {}
+        backends = self.proxy.backends
+        return {
+            shard: CommandError(errors.shard_died(shard))
+            for shard, life in lives.items()
+            if not backends[shard].is_alive(life)
+        }
 
     def _answers(self, block: Block) -> Any:
         """A shard's encoded replies; of a message for transactions, what it has answered to that."""

@@ -76,9 +76,9 @@ class Stage:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, channel: ControlChannel, **settings: Any) -> None:
         self.loop = loop
-        self.config = Config(**settings)
-        self.config.proxies = 1
-        self.proxy = Proxy(0, self.config, even_slot_table(1), loop, channel, shards=1, pause=Pause())
+        self.config = config = Config(**({"workers": 1, "proxies": 1} | settings))
+        table = even_slot_table(config.workers)
+        self.proxy = Proxy(0, config, table, loop, channel, shards=config.workers, pause=Pause())
 
     def client(self) -> tuple[Session, Transport]:
         """A client that has just connected."""

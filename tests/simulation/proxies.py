@@ -100,11 +100,16 @@ class Backend:
 
     def __init__(self, shard: int) -> None:
         self.shard = shard
+        self.life = 0
         self.link: Link | None = None
 
     def attach(self, link: Link) -> None:
         self.detach()
         self.link = link
+        self.life += 1
+
+    def is_alive(self, life: int) -> bool:
+        return self.link is not None and self.life == life and not self.link.shard_gone
 
     def detach(self) -> None:
         link, self.link = self.link, None

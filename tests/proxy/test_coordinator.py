@@ -1,0 +1,80 @@
+"""Commands over several shards whose processes are in the hands of a test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from shardkv.resp.replies import raw
+from shardkv.slots import even_slot_table, slot_of
+from shardkv.wire import FrameReader, FrameWriter, decode_batch
+from tests.proxy.stage import Stage, asks, stage
+
+HERE, THERE = (
+    next(key for key in map("k{}".format, range(99)) if even_slot_table(2)[slot_of(key.encode())] == shard)
+    for shard in (0, 1)
+)
+
+
+class Process:
+    """A shard's process, which answers what it is told to."""
+
+    def __init__(self, on: Stage, shard: int) -> None:
+        from_proxy, to_process = os.pipe()
+        from_process, to_proxy = os.pipe()
+        on.proxy.backends[shard].attach(from_process, to_process)
+        os.set_blocking(from_proxy, False)
+        self._fds = (from_proxy, to_proxy)
+        self._reader, self._writer = FrameReader(from_proxy), FrameWriter(to_proxy)
+        # The proxy greets each process, and tells it what its clients have subscribed to.
+        for _ in range(self.asked()):
+            self.answers(True)
+
+    def asked(self) -> int:
+        """How many requests have come."""
+        return sum(len(decode_batch(frame)) for frame in self._reader.receive())
+
+    def answers(self, *values: object) -> None:
+        self._writer.send(([raw(value) for value in values], ()))
+
+    def dies(self) -> None:
+        for fd in self._fds:
+            os.close(fd)
+
+
+@pytest.fixture
+def on_stage() -> Iterator[Stage]:
+    # With several proxies, reads over several shards take locks.
+    with stage(workers=2, proxies=2) as made:
+        yield made
+
+
+def test_what_is_seen_of_several_shards_is_of_one_moment(on_stage: Stage) -> None:
+    one, other = Process(on_stage, 0), Process(on_stage, 1)
+    session, transport = on_stage.client()
+    asks(session, f"MGET {HERE} {THERE}")
+    on_stage.turn()
+    assert one.asked() == other.asked() == 1
+    one.answers([raw([b"1"])])
+    on_stage.turn()
+    # With it go its locks: the other may see what has come after that.
+    one.dies()
+    other.answers([raw([b"2"])])
+    on_stage.turn()
+    assert transport.written.startswith(b"-SHARDDOWN ")
+    other.dies()
+
+
+def test_and_counts_if_nobody_dies(on_stage: Stage) -> None:
+    one, other = Process(on_stage, 0), Process(on_stage, 1)
+    session, transport = on_stage.client()
+    asks(session, f"MGET {HERE} {THERE}")
+    on_stage.turn()
+    one.answers([raw([b"1"])])
+    other.answers([raw([b"2"])])
+    on_stage.turn()
+    assert transport.written == b"*2\r\n$1\r\n1\r\n$1\r\n2\r\n"
+    one.dies()
+    other.dies()
