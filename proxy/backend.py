@@ -13,12 +13,15 @@ import os
 import select
 from collections import deque
 from collections.abc import Callable
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from shardkv import errors, limits
 from shardkv.errors import CommandError
 from shardkv.resp.replies import encode_error, raw
-from shardkv.wire import PUBLISHED, Batch, FrameReader, FrameWriter, decode_replies
+from shardkv.wire import CALLED, PUBLISHED, Batch, FrameReader, FrameWriter, decode_note, decode_replies
+
+if TYPE_CHECKING:
+    from proxy.commandlog import CommandLog
 
 logger = logging.getLogger("proxy.backend")
 
@@ -72,7 +75,9 @@ class Backend:
     """One shard as a proxy sees it. `add_request`, `add_block` and `add_index` are called in turn for each
     request; they are plain list methods, because this is the hottest place of a proxy."""
 
-    def __init__(self, shard: int, loop: asyncio.AbstractEventLoop, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, shard: int, loop: asyncio.AbstractEventLoop, changed: Callable[[], None], log: CommandLog
+    ) -> None:
         self.shard = shard
         self.up = False
         self.life = 0
@@ -84,6 +89,9 @@ class Backend:
         """Gives the requests that a shard's new process gets before all others."""
         self.published: Callable[[list[bytes]], None] = _ignore
         """Takes what the shard has to tell subscribers."""
+        self.called: Callable[[bytes], None] = _ignore_calls
+        """Takes the commands that scripts on the shard have called, for clients that monitor."""
+        self.log = log
         self._changed = changed
         self._loop = loop
         self._requests: list[list[Any]] = []
@@ -92,7 +100,7 @@ class Backend:
         self.add_request = self._requests.append
         self.add_block = self._blocks.append
         self.add_index = self._indexes.append
-        self._inflight: deque[tuple[list[Block], list[int]]] = deque()
+        self._inflight: deque[tuple[list[Block], list[int], Batch]] = deque()
         self._late: dict[int, tuple[Block, int]] = {}
         self._tickets = 0
         self._reader: FrameReader | None = None
@@ -142,7 +150,7 @@ class Backend:
         if not requests:
             return
         block = new_block(NOBODY, len(requests), ValueBlock)
-        self._inflight.append(([block] * len(requests), list(range(len(requests)))))
+        self._inflight.append(([block] * len(requests), list(range(len(requests))), requests))
         try:
             self._writer.send(requests)
         except OSError:
@@ -164,7 +172,7 @@ class Backend:
         self.up = self.congested = False
         self._changed()
         error = errors.shard_died(self.shard)
-        lost = [pair for blocks, indexes in self._inflight for pair in zip(blocks, indexes, strict=True)]
+        lost = [pair for blocks, indexes, _ in self._inflight for pair in zip(blocks, indexes, strict=True)]
         lost += self._late.values()
         # What has not left yet is not for the next process either: it may be part of a transaction that the
         # others have given up since.
@@ -199,14 +207,17 @@ class Backend:
             text = errors.shard_down(self.shard) if self._was_up else errors.LOADING
             _fail(list(zip(blocks, indexes, strict=True)), text)
             return
-        self._inflight.append((blocks, indexes))
+        requests = self._requests[:]
+        self._inflight.append((blocks, indexes, requests))
         try:
-            writer.send(self._requests)
+            size = writer.send(requests)
         except OSError:
             self._forget_batch()
             self._part()
             return
         self._forget_batch()
+        if size >= self.log.large_request_bytes:
+            self.log.look_at_requests(requests, blocks)
         if writer.backlog_bytes:
             self._loop.add_writer(writer.fd, self._flush_backlog)
             if writer.backlog_bytes > self._buffer_limit and not self.congested:
@@ -239,15 +250,23 @@ class Backend:
         reader = self._reader
         assert reader is not None
         touched: list[Block] = []
+        blocks: list[Block] = []
         published: list[bytes] = []
         try:
             for frame in reader.receive():
                 replies, late = decode_replies(frame)
                 if replies is not None:
-                    self._fill(replies, touched)
+                    blocks, requests = self._fill(replies, touched)
+                    if len(frame) >= self.log.large_reply_bytes:
+                        self.log.look_at_replies(requests, blocks, replies)
                 for ticket, reply in late:
-                    if ticket == PUBLISHED:
-                        published.append(reply)
+                    if ticket < 0:
+                        if ticket == PUBLISHED:
+                            published.append(reply)
+                        elif ticket == CALLED:
+                            self.called(reply)
+                        else:
+                            self._take_note(blocks, reply)
                         continue
                     block, index = self._late.pop(ticket)
                     block[index] = reply
@@ -267,8 +286,19 @@ class Backend:
         elif self._requests and not self._inflight:
             self._loop.call_soon(self.flush)
 
-    def _fill(self, replies: list[bytes | None], touched: list[Block]) -> None:
-        blocks, indexes = self._inflight.popleft()
+    def _take_note(self, blocks: list[Block], note: bytes) -> None:
+        """A request is to be logged; it is one of those whose replies have just come, or one that has
+        waited."""
+        is_late, place, entry = decode_note(note)
+        if is_late:
+            blocks = [self._late[place][0]] if place in self._late else []
+            place = 0
+        if place < len(blocks):
+            self.log.add(blocks[place].owner, entry)
+
+    def _fill(self, replies: list[bytes | None], touched: list[Block]) -> tuple[list[Block], Batch]:
+        """Puts replies in their places; returns the blocks, and the requests that they answer."""
+        blocks, indexes, requests = self._inflight.popleft()
         last = None
         for block, index, reply in zip(blocks, indexes, replies, strict=True):
             block[index] = reply
@@ -280,9 +310,14 @@ class Backend:
                 if reply is None:
                     self._late[self._tickets] = (block, index)
                     self._tickets += 1
+        return blocks, requests
 
 
 def _ignore(told: list[bytes]) -> None:
+    pass
+
+
+def _ignore_calls(calls: bytes) -> None:
     pass
 
 

@@ -202,6 +202,8 @@ def flags(session: Session) -> str:
     """What is particular about a client, a letter each
     (https://redis.io/docs/latest/commands/client-list/)."""
     letters = "P" if session.is_subscribed else ""
+    if session.is_monitor:
+        letters += "O"
     if session.held:
         letters += "b"
     if session.queue is not None:
@@ -218,7 +220,8 @@ def flags(session: Session) -> str:
 
 
 def line(session: Session) -> bytes:
-    """A client's line in CLIENT LIST, with the fields of Redis 7.2 and watch, without a line break.
+    """A client's line in CLIENT LIST, with the fields of Redis 7.2, and watch and tot-* of later ones,
+    without a line break.
 
     There may be ten thousand of them, so it is all one format.
     """
@@ -227,6 +230,7 @@ def line(session: Session) -> bytes:
     command = session.last_command
     queued = -1 if session.queue is None else len(session.queue.requests)
     queued_bytes = sum(len(word) for word in _queued_words(session))
+    watched = 0 if session.watch is None else len(session.watch.keys)
     library = session.library
     names = ((), (), ()) if session.subscriber is None else session.subscriber.names
     channels, patterns, shard_channels = map(len, names)
@@ -234,12 +238,13 @@ def line(session: Session) -> bytes:
         f"id={session.id} addr={address} laddr={own_address} fd={session.file_descriptor} "
         f"name={_shown(session.name)} age={_age_s(session.created_s)} idle={_age_s(session.last_active_s)} "
         f"flags={flags(session)} db={session.db} sub={channels} psub={patterns} "
-        f"ssub={shard_channels} multi={queued} "
+        f"ssub={shard_channels} multi={queued} watch={watched} "
         f"qbuf={query} qbuf-free=0 argv-mem={waiting} multi-mem={queued_bytes} rbs=0 rbp=0 "
         f"obl=0 oll={int(replies > 0)} omem={replies} tot-mem={query + waiting + queued_bytes + replies} "
         f"events={'rw' if replies else 'r'} cmd={'NULL' if command is None else command.name} "
         f"user={_shown(session.user)} redir=-1 resp={session.protocol} "
-        f"lib-name={_shown(library[b'lib-name'])} lib-ver={_shown(library[b'lib-ver'])}"
+        f"lib-name={_shown(library[b'lib-name'])} lib-ver={_shown(library[b'lib-ver'])} "
+        f"tot-net-in={session.bytes_in} tot-net-out={session.bytes_out} tot-cmds={session.requests}"
     ).encode()
 
 

@@ -46,6 +46,8 @@ class Connection(asyncio.Protocol, ABC):
         """Whether the next request waits until its shard takes requests again, or a pause ends."""
         self.lets_go = False
         """Whether it closes rather than waits for what may never come."""
+        self.bytes_in = self.bytes_out = self.requests = 0
+        """What it has sent and received, in bytes, and how many requests that were."""
         self.closing = False
         self.leaving = False
         """Whether it is closing, and what it has asked beyond what is under way is not carried out."""
@@ -156,6 +158,7 @@ class Connection(asyncio.Protocol, ABC):
         if self.closing:
             return
         self.last_active_s = clock.monotonic()
+        self.bytes_in += len(data)
         self.proxy.counters.bytes_in += len(data)
         reader = self.reader
         requests = reader.feed(data)
@@ -167,6 +170,8 @@ class Connection(asyncio.Protocol, ABC):
         if reader.deferred and not self._held_up():
             self.data_received(b"")
         elif reader.error is not None:
+            # Nothing is said to who has sent more than may be held of a request.
+            self.proxy.counters.query_limit_disconnections += not reader.error.text
             self.refuse(reader.error.text)
         elif (self._backlog or reader.deferred) and not self._reading_paused and not self._listens():
             self._reading_paused = True
@@ -217,6 +222,7 @@ class Connection(asyncio.Protocol, ABC):
                 self._backlog.extendleft(reversed(rest))
             del block[start:]
             self._outstanding -= len(rest)
+            self.requests -= len(rest)
             self.proxy.counters.requests -= len(rest)
             if not block:
                 self._blocks.remove(block)
@@ -248,6 +254,7 @@ class Connection(asyncio.Protocol, ABC):
 
     def _write(self, data: bytes) -> None:
         if not self.transport.is_closing():
+            self.bytes_out += len(data)
             self.proxy.counters.bytes_out += len(data)
             self.transport.write(data)
             if self._write_paused:

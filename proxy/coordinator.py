@@ -140,6 +140,7 @@ class Work:
         self.place = (block, index)
         # What the session was when it sent the command decides how the reply looks.
         self.encode = session.encode
+        self._begun_ns = clock.perf_counter_ns()
         self._awaited: dict[int, tuple[Block, int]] = {}
         self._lives: dict[int, int] = {}
         """Of shards that look at something under locks, the processes that do."""
@@ -244,6 +245,8 @@ class Work:
             self.proxy.counters.fail(self.call.command, value)
         block, index = self.place
         reply = self.encode(value)
+        took_ns = clock.perf_counter_ns() - self._begun_ns
+        self.proxy.log.done(self.session, self.call.command, self.call.args, took_ns, reply)
         if self._suspends:
             self.session.resume(block, index, reply)
         else:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from shardkv import clock
 from shardkv.command import Command
 from shardkv.errors import CommandError
+from shardkv.latency import Durations, fold
 
 SAMPLE_S = 0.09
 """The least time between two samples of the rates: a little less than a tenth of a second, because timers are
@@ -25,6 +26,8 @@ class CommandCounters:
     ns: int = 0
     failed: int = 0
     rejected: int = 0
+    durations: Durations = field(default_factory=dict)
+    """How long it took, as far as proxies carry it out or coordinate it."""
 
 
 @dataclass(slots=True)
@@ -39,6 +42,7 @@ class Counters:
     bytes_in: int = 0
     bytes_out: int = 0
     output_limit_disconnections: int = 0
+    query_limit_disconnections: int = 0
     commands: dict[str, CommandCounters] = field(default_factory=dict)
     errors: dict[str, int] = field(default_factory=dict)
     """Error replies by their first word."""
@@ -49,6 +53,15 @@ class Counters:
         if counters is None:
             counters = self.commands[command.name] = CommandCounters()
         return counters
+
+    def fold_durations(self, *, tracks: bool) -> None:
+        """Makes tables of durations small that have become large; empties them if nothing is to be
+        counted."""
+        for counters in self.commands.values():
+            if tracks:
+                fold(counters.durations)
+            else:
+                counters.durations.clear()
 
     def reject(self, command: Command | None, error: CommandError) -> None:
         """A request was refused before it was carried out; `command` is None if there is no such."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,11 @@ from proxy import identity, processes, relay
 from proxy.processes import Usage
 from proxy.supervision import topic
 from shardkv import clock, control
+from shardkv.command import COMMANDS
+from shardkv.errors import CommandError
 from shardkv.figures import WorkerFigures
+from shardkv.latency import Durations, merged
+from shardkv.wire import RAW, pack_context
 
 if TYPE_CHECKING:
     from proxy.server import Proxy
@@ -40,6 +45,7 @@ class ProxyFigures(msgspec.Struct):
     per_second: tuple[float, float, float]
     """Commands, bytes in, bytes out."""
     output_limit_disconnections: int
+    query_limit_disconnections: int
     commands: dict[str, tuple[int, int, int, int]]
     """Of each command that proxies answer or coordinate: calls, running time in ns, calls that failed, and
     requests that were rejected."""
@@ -50,6 +56,8 @@ class ProxyFigures(msgspec.Struct):
     cross_shard_retries: int
     cross_shard_tokens: int
     cross_shard_token_wait_ns: int
+    durations: dict[str, Durations]
+    """How long commands took that proxies answer or coordinate (see shardkv.latency)."""
 
 
 class ProcessFigures(msgspec.Struct):
@@ -83,13 +91,22 @@ class Figures:
     proxies: list[ProxyFigures] = field(default_factory=list)
     usage: dict[int, Usage] = field(default_factory=dict)
     """By process id."""
+    sizes: dict[int, dict[str, Counter[int]]] = field(default_factory=dict)
+    """By database and type of value: how many values there are whose size has so many bits."""
+
+    def durations(self) -> dict[str, Durations]:
+        """How long each command took, over all processes, if they were asked for that."""
+        told = [worker.durations for worker in self.workers] + [one.durations for one in self.proxies]
+        names = sorted({name for durations in told for name in durations})
+        return {name: merged(durations.get(name, {}) for durations in told) for name in names}
 
 
-async def gather(proxy: Proxy, *, usage: bool) -> Figures:
-    """Asks all processes for their figures, and the kernel for what they use if `usage` says so."""
+async def gather(proxy: Proxy, *, usage: bool, durations: bool = False) -> Figures:
+    """Asks all processes for their figures, with how long commands took if `durations` says so, and the
+    kernel for what they use if `usage` does."""
     figures = Figures()
     for kind, _, body in sorted(
-        await proxy.supervision.ask(control.EVERYONE, "figures"), key=lambda answer: answer[:2]
+        await proxy.supervision.ask(control.EVERYONE, "figures", durations), key=lambda answer: answer[:2]
     ):
         if body is None:
             continue
@@ -103,6 +120,26 @@ async def gather(proxy: Proxy, *, usage: bool) -> Figures:
         pids = [process.pid for process in figures.supervisor.processes if process.pid]
         figures.usage = await asyncio.to_thread(processes.measure, pids)
     return figures
+
+
+async def gather_sizes(proxy: Proxy, figures: Figures) -> None:
+    """Has every shard count how large its values are, database by database, in steps."""
+    shards = range(len(proxy.backends))
+    for index in sorted({part.index for worker in figures.workers for part in worker.databases}):
+        counts: dict[str, Counter[int]] = {}
+        code = pack_context(index, RAW) | COMMANDS["keysizes"].code
+        places: dict[int, list[int]] = {shard: [0, 0] for shard in shards}
+        while places:
+            answers = await proxy.ask_each({shard: [code, *place] for shard, place in places.items()})
+            for shard, answer in zip(list(places), answers, strict=True):
+                if isinstance(answer, CommandError) or answer[0] is None:
+                    del places[shard]
+                else:
+                    places[shard] = answer[0]
+                if not isinstance(answer, CommandError):
+                    for kind, found in answer[1].items():
+                        counts.setdefault(kind, Counter()).update(found)
+        figures.sizes[index] = counts
 
 
 # -- answers ----------------------------------------------------------------------------------
@@ -129,6 +166,7 @@ def _of_proxy(proxy: Proxy, body: Any) -> ProxyFigures:
         bytes_out=counters.bytes_out,
         per_second=proxy.rates.per_second(),
         output_limit_disconnections=counters.output_limit_disconnections,
+        query_limit_disconnections=counters.query_limit_disconnections,
         commands={
             name: (command.calls, command.ns, command.failed, command.rejected)
             for name, command in counters.commands.items()
@@ -140,6 +178,11 @@ def _of_proxy(proxy: Proxy, body: Any) -> ProxyFigures:
         cross_shard_retries=cross_shard.retries,
         cross_shard_tokens=cross_shard.tokens,
         cross_shard_token_wait_ns=cross_shard.token_wait_ns,
+        durations={
+            name: command.durations
+            for name, command in counters.commands.items()
+            if body and command.durations
+        },
     )
 
 

@@ -34,7 +34,10 @@ if TYPE_CHECKING:
 NOT_QUEUED = frozenset({"multi", "exec", "discard", "watch", "quit", "reset"})
 """Commands that are carried out between MULTI and EXEC at once."""
 
-REFUSED_AT_EXEC = {"ssubscribe": errors.SSUBSCRIBE_INSIDE_MULTI}
+REFUSED_AT_EXEC = {
+    "monitor": errors.NO_MONITOR_IN_MULTI,
+    "ssubscribe": errors.SSUBSCRIBE_INSIDE_MULTI,
+}
 """Commands that can be queued, but not carried out."""
 
 
@@ -424,7 +427,7 @@ class WatchKeys:
             request[0] |= session.context
             proxy.send(proxy.backends[shard], request, block, index)
         else:
-            session.await_(COMMANDS["watch"], self._watch(requests), block, index)
+            session.await_(COMMANDS["watch"], self._watch(requests), block, index, [b"WATCH", *self.keys])
 
     async def _watch(self, requests: dict[int, list[Any]]) -> Any:
         context = pack_context(self.session.db, RAW)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shardkv import clock
-from shardkv.command import Command, Flag
+from shardkv.command import Command
 
 
 @dataclass(slots=True)
@@ -42,4 +42,5 @@ class Pause:
         so."""
         if not self.until_s or not self.active:
             return False
-        return not self.writes_only or writes or command.writes or bool(command.flags & Flag.MAY_REPLICATE)
+        # A message counts as a write: it goes to replicas as well.
+        return not self.writes_only or writes or command.writes or bool(command.routed_by)

@@ -217,6 +217,7 @@ class _Home:
                 continue
             transport = session.transport
             if not transport.is_closing():
+                session.bytes_out += len(data)
                 transport.write(data)
                 if session in slow_readers:
                     session.check_output_limit()

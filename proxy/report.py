@@ -18,10 +18,13 @@ from proxy.figures import Figures
 from proxy.processes import Usage
 from shardkv import REDIS_VERSION, __version__, clock
 from shardkv.command import COMMANDS
+from shardkv.commands.keysizes import UNITS
+from shardkv.latency import percentile_us
 
 if TYPE_CHECKING:
     from proxy.server import Proxy
     from shardkv.figures import LogFigures
+    from shardkv.settings import Config
 
 Fields = dict[str, Any]
 Section = Callable[["Proxy", Figures], Fields]
@@ -31,6 +34,9 @@ SECTIONS: dict[str, Section] = {}
 
 NOT_BY_DEFAULT = frozenset({"commandstats", "latencystats"})
 """What a bare INFO leaves out."""
+
+ON_REQUEST = frozenset({"keysizes"})
+"""What is told only to who names it, because every key has to be looked at."""
 
 WITHOUT_FIGURES = frozenset({"server", "replication", "modules", "cluster"})
 """What can be told without asking other processes for their figures."""
@@ -101,9 +107,22 @@ def server(proxy: Proxy, figures: Figures) -> Fields:
         "executable": sys.executable,
         "config_file": identity.config_file or "",
         "io_threads_active": 0,
+        **_listeners(config),
         "workers": config.workers,
         "proxies": config.proxies,
     }
+
+
+def _listeners(config: Config) -> Fields:
+    """Where the server listens, a line each."""
+    found = []
+    for name, port in (("tcp", config.port), ("tls", config.tls_port)):
+        if port and config.bind:
+            addresses = "".join(f",bind={address.removeprefix('-')}" for address in config.bind)
+            found.append(f"name={name}{addresses},port={port}")
+    if config.unixsocket:
+        found.append(f"name=unix,bind={config.unixsocket}")
+    return {f"listener{number}": line for number, line in enumerate(found)}
 
 
 @section
@@ -149,6 +168,9 @@ def memory(proxy: Proxy, figures: Figures) -> Fields:
         "used_memory_peak_perc": _percent(used.used_bytes, peak) + "%",
         "total_system_memory": host,
         "total_system_memory_human": size_text(host),
+        "number_of_cached_scripts": max((worker.cached_scripts for worker in figures.workers), default=0),
+        "number_of_functions": max((worker.functions for worker in figures.workers), default=0),
+        "number_of_libraries": max((worker.libraries for worker in figures.workers), default=0),
         "maxmemory": 0,
         "maxmemory_human": "0B",
         "maxmemory_policy": "noeviction",
@@ -198,6 +220,7 @@ def persistence(proxy: Proxy, figures: Figures) -> Fields:
         "aof_rewrite_in_progress": int(any(log.rewriting for log in logs)),
         "aof_rewrite_scheduled": 0,
         "aof_last_rewrite_time_sec": max((int(log.last_rewrite_s) for log in logs), default=-1),
+        "aof_current_rewrite_time_sec": max((int(log.current_rewrite_s) for log in logs), default=-1),
         "aof_last_bgrewrite_status": "ok" if all(log.last_rewrite_ok for log in logs) else "err",
         "aof_rewrites": sum(log.rewrites for log in logs),
         "aof_rewrites_consecutive_failures": max((log.rewrite_failures for log in logs), default=0),
@@ -249,6 +272,8 @@ def stats(proxy: Proxy, figures: Figures) -> Fields:
         "sync_full": 0,
         "sync_partial_ok": 0,
         "sync_partial_err": 0,
+        "expired_time_cap_reached_count": sum(worker.expire_cycles_cut_short for worker in workers),
+        "expire_cycle_cpu_milliseconds": sum(worker.expire_cycle_ns for worker in workers) // 1_000_000,
         "expired_keys": sum(worker.expired_keys for worker in workers),
         "evicted_keys": 0,
         "evicted_clients": 0,
@@ -275,6 +300,7 @@ def stats(proxy: Proxy, figures: Figures) -> Fields:
         "unexpected_error_replies": 0,
         "total_error_replies": sum(_errors(figures).values()),
         "dump_payload_sanitizations": 0,
+        "client_query_buffer_limit_disconnections": sum(one.query_limit_disconnections for one in proxies),
         "client_output_buffer_limit_disconnections": sum(one.output_limit_disconnections for one in proxies),
         "cross_shard_commands": sum(one.cross_shard_commands for one in proxies),
         "cross_shard_transactions": sum(one.cross_shard_transactions for one in proxies),
@@ -369,7 +395,14 @@ def _errors(figures: Figures) -> Counter[str]:
 
 @section
 def latencystats(proxy: Proxy, figures: Figures) -> Fields:
-    return {}
+    percentiles = proxy.config.latency_tracking_info_percentiles
+    return {
+        f"latency_percentiles_usec_{name}": ",".join(
+            f"p{percent:g}={percentile_us(durations, percent):.3f}" for percent in percentiles
+        )
+        for name, durations in figures.durations().items()
+        if durations
+    }
 
 
 # -- data -------------------------------------------------------------------------------------
@@ -390,6 +423,25 @@ def keyspace(proxy: Proxy, figures: Figures) -> Fields:
         ttl_ms = sum(part.average_ttl_ms * part.expires for part in own) // expires if expires else 0
         fields[f"db{index}"] = f"keys={keys},expires={expires},avg_ttl={ttl_ms}"
     return fields
+
+
+@section
+def keysizes(proxy: Proxy, figures: Figures) -> Fields:
+    return {
+        f"db{index}_distrib_{unit}": ",".join(
+            f"{_size_label(bits)}={count}" for bits, count in sorted(counts[kind].items())
+        )
+        for index, counts in figures.sizes.items()
+        for kind, unit in UNITS.items()
+        if kind in counts
+    }
+
+
+def _size_label(bits: int) -> str:
+    """The lowest size that has so many bits: `512`, `4K`."""
+    size = 1 << bits - 1 if bits else 0
+    power = max(0, (size.bit_length() - 1) // 10)
+    return f"{size >> 10 * power}{_UNITS[power - 1] if power else ''}"
 
 
 @section

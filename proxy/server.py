@@ -16,12 +16,14 @@ from proxy import tls
 from proxy.backend import NOBODY, Backend, Block, ValueBlock, new_block
 from proxy.blocking import Blocking
 from proxy.census import Census
+from proxy.commandlog import CommandLog
 from proxy.connection import Connection
 from proxy.coordinator import Coordinator
 from proxy.counters import Counters, Rates
 from proxy.gates import GATES
 from proxy.interactive import ScriptCall
 from proxy.listeners import Listeners
+from proxy.monitoring import Monitoring
 from proxy.multi import Watch
 from proxy.pause import Pause
 from proxy.pubsub import PubSub
@@ -31,6 +33,7 @@ from proxy.supervision import Supervision
 from shardkv import clock, control, errors, limits, logs
 from shardkv.command import COMMANDS, Command
 from shardkv.errors import CommandError, ProtocolError
+from shardkv.latency import Events
 from shardkv.plan import Call
 from shardkv.resp.replies import unpack_raw
 from shardkv.resp.requests import is_http
@@ -54,6 +57,7 @@ class Proxy:
         *,
         shards: int,
         pause: Pause,
+        monitoring: set[int] = frozenset(),  # type: ignore[assignment]
     ) -> None:
         self.index = index
         self.config = config
@@ -74,7 +78,11 @@ class Proxy:
         self.stalled: set[Session] = set()
         self.slow_readers: set[Connection] = set()
         """Sessions whose clients do not take their replies as fast as they come."""
-        self.backends = [Backend(shard, loop, self.look_around) for shard in range(shards)]
+        self.log = CommandLog(self)
+        self.monitoring = Monitoring(self, monitoring)
+        self.events = Events(config.latency_monitor_threshold)
+        """What took this process long, for LATENCY."""
+        self.backends = [Backend(shard, loop, self.look_around, self.log) for shard in range(shards)]
         self.slot_backends = [self.backends[slot_table[slot]] for slot in range(SLOTS)]
         self.pubsub = PubSub(self)
         self.supervision = Supervision(self, channel)
@@ -89,6 +97,9 @@ class Proxy:
         self._pause_end = loop.call_soon(lambda: None)
         self._flush_scheduled = False
         self._tasks: set[asyncio.Task[None]] = set()
+        for backend in self.backends:
+            backend.called = self.monitoring.tell
+        self.monitoring.apply()
         self.look_around()
         self._tick()
 
@@ -140,6 +151,8 @@ class Proxy:
         backend = self.backends[shard]
         backend.attach(read_fd, write_fd)
         self.scripts.load_onto(backend)
+        for request in self.monitoring.greeting():
+            self.tell(shard, request)
 
     # -- clients --------------------------------------------------------------------------------
 
@@ -173,6 +186,7 @@ class Proxy:
             self.census.left()
         if session.subscriber is not None:
             self.pubsub.dismiss(session.subscriber)
+        self.monitoring.leave(session)
         self.stalled.discard(session)
         self.slow_readers.discard(session)
         if self._draining_until_s is not None and not self.sessions:
@@ -184,6 +198,7 @@ class Proxy:
         """What has to be done now and then, `hz` times per second."""
         now_s = clock.monotonic()
         self.rates.sample(self.counters)
+        self.counters.fold_durations(tracks=self.config.latency_tracking)
         for session in list(self.slow_readers):
             session.check_output_limit()
         if self.config.timeout and now_s >= self._next_sweep_s:
@@ -198,7 +213,7 @@ class Proxy:
         """Closes the connections of clients that have not sent anything since then and do not wait for
         anything."""
         for session in list(self.sessions.values()):
-            waits = session.suspended or session.stalled or session.is_subscribed
+            waits = session.suspended or session.stalled or session.is_subscribed or session.is_monitor
             if session.last_active_s < since_s and not waits:
                 session.abort()
 
@@ -224,6 +239,9 @@ class Proxy:
             logs.set_level(config)
         if self._tls_sockets and any(name.startswith("tls-") for name in changed):
             self.start_task(self._renew_tls())
+        self.log.settings_changed()
+        self.counters.fold_durations(tracks=config.latency_tracking)
+        self.events.set_threshold(config.latency_monitor_threshold)
         if "maxclients" in changed:
             allow_open_files(config.maxclients)
         if "requirepass" in changed and not config.requirepass:
@@ -257,7 +275,8 @@ class Proxy:
         """A shard has become congested or is so no more, or a pause has begun or ended: whoever waited for
         that tries again."""
         paused = self.pause.active
-        careful = paused or any(backend.congested for backend in self.backends)
+        congested = any(backend.congested for backend in self.backends)
+        careful = paused or congested or self.monitoring.active
         self.fast = {} if careful else self._fast
         stalled, self.stalled = self.stalled, set()
         for session in stalled:
@@ -435,12 +454,13 @@ def run(
     listeners: Listeners,
     channel: control.ControlChannel,
     pause: Pause,
+    monitoring: set[int],
 ) -> None:
     """The life of a proxy process. Returns when the supervisor says stop, or is gone."""
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     allow_open_files(config.maxclients)
-    proxy = Proxy(index, config, slot_table, loop, channel, shards=shards, pause=pause)
+    proxy = Proxy(index, config, slot_table, loop, channel, shards=shards, pause=pause, monitoring=monitoring)
     loop.run_until_complete(proxy.listen(listeners))
     gc.collect()
     gc.freeze()

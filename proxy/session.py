@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -61,6 +61,8 @@ class Session(Connection):
         self.watch: Watch | None = None
         self.subscriber: Subscriber | None = None
         """What the client has subscribed to, if it has."""
+        self.told_request: list[Any] | None = None
+        """The last request that clients which monitor were told of, while there are such."""
         self.settle()
 
     # -- the connection -------------------------------------------------------------------------
@@ -100,6 +102,7 @@ class Session(Connection):
         block = new_block(self, count)
         self._blocks.append(block)
         self._outstanding += count
+        self.requests += count
         proxy.counters.requests += count
         # What is the same for every request is looked up once, and again after a request that may change it.
         fast = proxy.fast if self.plain else _NOTHING
@@ -223,10 +226,11 @@ class Session(Connection):
         counters.calls += 1
         begun_ns = clock.perf_counter_ns()
         value = self.call(command, args)
-        counters.ns += clock.perf_counter_ns() - begun_ns
+        took_ns = clock.perf_counter_ns() - begun_ns
+        counters.ns += took_ns
         kind = value.__class__
         if kind is CoroutineType:
-            self.await_(command, value, block, index)
+            self.await_(command, value, block, index, args)
             return
         if kind is Execution or kind is WatchKeys:
             if self.muted:
@@ -236,7 +240,9 @@ class Session(Connection):
             return
         if value.__class__ is CommandError:
             self.proxy.counters.fail(command, value)
-        block[index] = b"" if self.muted else self.encode(value)
+        reply = b"" if self.muted else self.encode(value)
+        block[index] = reply
+        self.proxy.log.done(self, command, args, took_ns, reply)
 
     def call(self, command: Command, args: list[Any]) -> Any:
         """What a command of the proxy itself returns; a CommandError if it has failed."""
@@ -248,16 +254,27 @@ class Session(Connection):
             logger.exception("%s failed", command.name)
             return CommandError(errors.INTERNAL)
 
-    def await_(self, command: Command, work: Coroutine[Any, Any, Any], block: Block, index: int) -> None:
+    def await_(
+        self,
+        command: Command,
+        work: Coroutine[Any, Any, Any],
+        block: Block,
+        index: int,
+        args: Sequence[Any] = (),
+    ) -> None:
         """Suspends the session until a command that takes time is done; it begins when everything before it
-        is answered."""
+        is answered. Without `args` somebody else has it logged."""
 
         async def carry_out() -> None:
             await self._turn_of(block, index)
             begun_ns = clock.perf_counter_ns()
             value = await self.outcome(command, work)
-            self.proxy.counters.of(command).ns += clock.perf_counter_ns() - begun_ns
-            self.resume(block, index, b"" if self.muted else self.encode(value))
+            took_ns = clock.perf_counter_ns() - begun_ns
+            self.proxy.counters.of(command).ns += took_ns
+            reply = b"" if self.muted else self.encode(value)
+            if args:
+                self.proxy.log.done(self, command, args, took_ns, reply)
+            self.resume(block, index, reply)
 
         block, index = self.set_apart(block, index)
         self.suspended = True
@@ -309,6 +326,11 @@ class Session(Connection):
         self.plain = open_to_all and self.queue is None
         self.queueing = self.queue if open_to_all else None
         """The queue between MULTI and EXEC, if frequent commands can go there without passing the gates."""
+
+    @property
+    def is_monitor(self) -> bool:
+        """Whether it is shown the commands of all clients."""
+        return self in self.proxy.monitoring.clients
 
     @property
     def is_subscribed(self) -> bool:

@@ -85,6 +85,8 @@ class Supervisor:
         self.relay = Relay(self)
         self.resolver = Resolver()
         self.pause = Pause()
+        self.monitoring: set[int] = set()
+        """The proxies with clients that monitor."""
         self._lock_fd = lock_fd
         self._selector = selectors.DefaultSelector()
         self._signals: deque[int] = deque()
@@ -242,6 +244,7 @@ class Supervisor:
                     self.listeners,
                     channel,
                     self.pause,
+                    self.monitoring,
                 )
                 code = 0
         except BaseException:
@@ -300,6 +303,9 @@ class Supervisor:
         if child.kind == WORKER:
             self.resolver.went_down(child.index)
             self.resolve()
+        elif child.index in self.monitoring:
+            self.monitoring.discard(child.index)
+            self.relay.ask_group(self.proxies, "monitor", [child.index, False], lambda answers: None)
         if self.stopping:
             if exit_code:
                 logger.warning("%s ended with %s", child.name, _ending(exit_code))

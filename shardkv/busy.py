@@ -67,7 +67,8 @@ class Busy:
         self._afterwards: list[Callable[[], None]] = []
         link, running = worker.taking, worker.shard.running
         if link is not None and running is not None and not isinstance(link, Postponed):
-            self._answer_batch(link, *running)
+            batch, replies, _ = running
+            self._answer_batch(link, batch, replies)
         worker.finish_turn()
 
     def _answer_batch(self, link: ProxyLink, batch: Batch, replies: list[Reply]) -> None:
@@ -113,6 +114,11 @@ class Busy:
         running = shard.scripts.running
         assert running is not None
         return ENCODERS[context.protocol](CommandError(running.busy_error))
+
+    @property
+    def ticket(self) -> int | None:
+        """The ticket of the script's reply; None if it is not a request's."""
+        return None if self._script is None else self._script.ticket
 
     def afterwards(self, work: Callable[[], None]) -> None:
         """Has something done when the script is done."""

@@ -169,6 +169,15 @@ class Place(enum.Enum):
     PROXY = "proxy"
 
 
+REDACTED = b"(redacted)"
+"""Stands in place of a secret wherever requests are shown."""
+
+
+def no_secrets(args: Sequence[Any]) -> Sequence[int]:
+    """Of a request whose words anybody may see who may see requests."""
+    return ()
+
+
 def does_not_spread(args: Sequence[Any]) -> bool:
     """Of a request that touches no other keys than those that its words name."""
     return False
@@ -209,6 +218,8 @@ class Command:
     """Whether it runs a script, which may touch any key."""
     may_write: bool = False
     """Whether it writes although it has no such flag: a script does what it likes."""
+    secrets: Callable[[Sequence[Any]], Sequence[int]] = no_secrets
+    """The positions of the words in a request that must not be shown to anybody: passwords."""
     internal: bool = False
     tips: tuple[str, ...] = ()
     history: tuple[tuple[str, str], ...] = ()
@@ -242,6 +253,13 @@ class Command:
     def fits(self, count: int) -> bool:
         """Whether a request of so many words has the right number of arguments."""
         return self.least <= count <= self.most
+
+    def redacted(self, args: Sequence[Any]) -> list[Any]:
+        """A request as it may be shown, in logs and lists of requests: without its secrets."""
+        words = list(args)
+        for position in self.secrets(args):
+            words[position] = REDACTED
+        return words
 
     def key_positions(self, args: Sequence[bytes]) -> list[int]:
         """The positions of all keys in a request.
@@ -372,6 +390,7 @@ def command(
     routed_by: int = 0,
     runs_script: bool = False,
     may_write: bool = False,
+    secrets: Callable[[Sequence[Any]], Sequence[int]] = no_secrets,
     internal: bool = False,
     tips: tuple[str, ...] = (),
     history: tuple[tuple[str, str], ...] = (),
@@ -422,6 +441,7 @@ def command(
             routed_by=routed_by,
             runs_script=runs_script,
             may_write=may_write,
+            secrets=secrets,
             internal=internal,
             tips=tips,
             history=history,

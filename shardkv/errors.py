@@ -428,6 +428,8 @@ NOT_YES_OR_NO = "argument must be 'yes' or 'no'"
 NOT_PARSED_AS_INTEGER = "argument couldn't be parsed into an integer"
 NOT_PARSED_AS_OCTAL = "argument couldn't be parsed as an octal number"
 NOT_A_MEMORY_VALUE = "argument must be a memory value"
+NO_PERCENTILES = "Invalid latency-tracking-info-percentiles parameters"
+PERCENTILE_OUT_OF_RANGE = "latency-tracking-info-percentiles parameters should sit between [0.0,100.0]"
 WRONG_KEY_PATTERN = (
     "a pattern is a beginning of keys, two characters at least before the first *, with text after every "
     "*, and without {"
@@ -553,9 +555,23 @@ def config_rewrite_failed(reason: object) -> bytes:
     return f"ERR Rewriting config file: {reason}".encode("utf-8", "surrogateescape")
 
 
-def unknown_debug_subcommand(name: bytes) -> bytes:
-    """For a subcommand of DEBUG that is not known, or has another number of arguments."""
-    return b"ERR unknown subcommand or wrong number of arguments for '%b'. Try DEBUG HELP." % name[:128]
+def wrong_subcommand(container: bytes, name: bytes) -> bytes:
+    """For a subcommand that is not known, or has another number of arguments."""
+    shown = name[:128].replace(b"\r", b" ").replace(b"\n", b" ")
+    return b"ERR unknown subcommand or wrong number of arguments for '%b'. Try %b HELP." % (shown, container)
+
+
+# -- what operators see -------------------------------------------------------------------------
+
+BELOW_MINUS_ONE = b"ERR count should be greater than or equal to -1"
+NO_COMMANDLOG_TYPE = b"ERR type should be one of the following: slow, large-request, large-reply"
+NOT_WHILE_MONITORING = b"ERR Replica can't interact with the keyspace"
+NO_MONITOR_IN_MULTI = b"ERR MONITOR isn't allowed for DENY BLOCKING client"
+
+
+def no_samples(event: bytes) -> bytes:
+    """LATENCY GRAPH of an event that has not happened."""
+    return b"ERR No samples available for event '%b'" % event[:128].replace(b"\r", b" ").replace(b"\n", b" ")
 
 
 # -- scripts ----------------------------------------------------------------------------------

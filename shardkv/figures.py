@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from shardkv import clock
 from shardkv.channels import CHANNEL, PATTERN, SHARD_CHANNEL
+from shardkv.latency import Durations, scaled
 
 if TYPE_CHECKING:
     from shardkv.aof.log import AppendLog
@@ -41,6 +43,7 @@ class LogFigures(msgspec.Struct):
     rewrite_failures: int
     last_rewrite_ok: bool
     last_rewrite_s: float
+    current_rewrite_s: float
 
 
 class WorkerFigures(msgspec.Struct):
@@ -58,6 +61,12 @@ class WorkerFigures(msgspec.Struct):
     changes: int
     """Changes since the start that a snapshot would have to contain."""
     lazyfree_pending: int
+    expire_cycle_ns: int
+    """How long removing expired keys, of which nobody had asked, has taken."""
+    expire_cycles_cut_short: int
+    cached_scripts: int
+    functions: int
+    libraries: int
     waiting_requests: int
     """Requests that wait for data."""
     blocking_keys: int
@@ -79,10 +88,12 @@ class WorkerFigures(msgspec.Struct):
     """The same on every shard."""
     pubsubshard_channels: int
     log: LogFigures | None
+    durations: dict[str, Durations]
+    """Of each command that clients call: how long it took (see shardkv.latency)."""
 
 
-def figures(worker: Worker) -> WorkerFigures:
-    """The worker's figures of this moment."""
+def figures(worker: Worker, *, durations: bool) -> WorkerFigures:
+    """The worker's figures of this moment; with how long commands took if `durations` says so."""
     shard = worker.shard
     loaded, total = worker.journal.progress
     return WorkerFigures(
@@ -97,6 +108,11 @@ def figures(worker: Worker) -> WorkerFigures:
         expired_keys=shard.expired_keys,
         changes=shard.changes_since_save,
         lazyfree_pending=len(shard.graveyard),
+        expire_cycle_ns=worker.expire_cycle_ns,
+        expire_cycles_cut_short=worker.expire_cycles_cut_short,
+        cached_scripts=shard.scripts.cached,
+        functions=shard.scripts.functions,
+        libraries=len(shard.scripts.libraries),
         waiting_requests=len(shard.serving.waiters),
         blocking_keys=shard.serving.waiters.keys,
         blocking_keys_on_loss=len(shard.serving.waiters.on_loss),
@@ -111,6 +127,11 @@ def figures(worker: Worker) -> WorkerFigures:
         pubsub_patterns=len(shard.channels.names(PATTERN)),
         pubsubshard_channels=len(shard.channels.names(SHARD_CHANNEL)),
         log=None if worker.journal.log is None else _log(worker.journal.log),
+        durations={
+            name: scaled(stats.durations, stats.calls)
+            for name, stats in shard.stats.items()
+            if durations and stats.durations
+        },
     )
 
 
@@ -133,6 +154,7 @@ def _log(log: AppendLog) -> LogFigures:
         rewrite_failures=log.rewrite_failures,
         last_rewrite_ok=log.last_rewrite_ok,
         last_rewrite_s=log.last_rewrite_s,
+        current_rewrite_s=-1 if log.rewrite is None else clock.monotonic() - log.rewrite.begun_s,
     )
 
 
@@ -140,6 +162,7 @@ def reset(worker: Worker) -> None:
     """Counts from zero again, as CONFIG RESETSTAT wants it."""
     shard = worker.shard
     shard.hits = shard.misses = shard.expired_keys = 0
+    worker.expire_cycle_ns = worker.expire_cycles_cut_short = 0
     shard.reset_stats()
     if worker.journal.log is not None:
         worker.journal.log.delayed_fsync = 0

@@ -75,10 +75,8 @@ _HARMLESS = (
     "bind-source-addr mptcp socket-mark-id unixsocketgroup "
     # Measurements and bounds of features that are not there, or that have fixed bounds.
     """
-    acl-pubsub-default acllog-max-len commandlog-large-reply-max-len
-    commandlog-large-request-max-len commandlog-reply-larger-than commandlog-request-larger-than
-    enable-module-command enable-protected-configs extended-redis-compatibility latency-tracking
-    latency-tracking-info-percentiles list-compress-depth list-max-ziplist-entries list-max-ziplist-value
+    acl-pubsub-default acllog-max-len enable-module-command enable-protected-configs
+    extended-redis-compatibility list-compress-depth list-max-ziplist-entries list-max-ziplist-value
     locale-collate lua-enable-deprecated-api lua-enable-insecure-api tracking-table-max-keys
     """
 )

@@ -301,4 +301,35 @@ MEASURED_PARTS = 64
 """Parts of a collection, each with elements of its own, that it looks at in any case."""
 
 MEASURED_TABLE_KEYS = 1000
+
+# MEMORY STATS estimates what a database takes from so many of its keys on each shard.
+MEASURED_KEYS = 200
 """A table with more keys than this takes about as much for each."""
+
+# -- what operators see -------------------------------------------------------------------------
+
+# A table of durations with more entries than this is folded (see shardkv.latency).
+DURATIONS_KEPT = 512
+
+# Of so many batches in a tenth of a second the times of all requests are counted. What is told is scaled to
+# the number of requests there were.
+TRACKED_BATCHES = 100
+
+# Samples of each kind of event that LATENCY HISTORY tells, as in Redis.
+LATENCY_SAMPLES = 160
+
+# Of a request that is logged as slow or large: so many words, and so many bytes of each, as in Redis.
+LOGGED_WORDS = 32
+LOGGED_WORD_BYTES = 128
+
+# Below this threshold, in µs, each command is timed by itself; above it, short ones that follow each other in
+# a batch are timed together, and looked at only when all of them took as long.
+TIMED_SINGLY_BELOW_US = 1000
+
+# INFO keysizes looks at so many keys of a shard at a time, and at so many slots.
+SIZED_KEYS = 500
+SIZED_SLOTS = 4096
+
+# What waits on its way to clients that MONITOR, in one proxy for those of the others. Who gets less than
+# everything is told so by the end of its connection.
+MONITOR_BACKLOG_BYTES = MAX_CONTROL_BYTES // 2

@@ -14,6 +14,10 @@ _CONTROL = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"a": b"\a", b"b": b"\b"}
 _WRITTEN = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t", "\a": "\\a", "\b": "\\b"}
 
 
+_UNPRINTED = re.compile(rb"[^ !#-\[\]-~]")
+_ESCAPED = [_WRITTEN.get(chr(byte), f"\\x{byte:02x}").encode() for byte in range(256)]
+
+
 def split(line: bytes) -> list[bytes]:
     r"""The words of `line`, by the rules of Redis' sdssplitargs.
 
@@ -77,6 +81,11 @@ def quote(text: str) -> str:
     if text and all(" " < char <= "~" and char not in "\\\"'" for char in text):
         return text
     return f'"{"".join(map(_written, text))}"'
+
+
+def shown(word: bytes) -> bytes:
+    """A word in quotes, in one line and in printable ASCII, whatever is in it; by the same rules."""
+    return b'"%b"' % _UNPRINTED.sub(lambda found: _ESCAPED[found[0][0]], word)
 
 
 def _written(char: str) -> str:

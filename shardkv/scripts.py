@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from shardkv import clock, errors, limits
 from shardkv.errors import CommandError
 from shardkv.lua import Engine, Function, Library, Script, read_library
+from shardkv.quoting import shown
 
 logger = logging.getLogger("shardkv.script")
 
@@ -48,6 +49,13 @@ class Running:
     def busy_error(self) -> bytes:
         """What other clients are told."""
         return errors.BUSY_FUNCTION if self.is_function else errors.BUSY_SCRIPT
+
+
+def monitor_line(db: int, source: bytes, words: Sequence[bytes]) -> bytes:
+    """A command as MONITOR shows it; `source` is the client's address, or `lua` for a script."""
+    seconds, microseconds = divmod(clock.now_us(), 1_000_000)
+    told = b" ".join(map(shown, words))
+    return b"+%d.%06d [%d %b] %b\r\n" % (seconds, microseconds, db, source, told)
 
 
 class Scripts:
@@ -120,6 +128,18 @@ class Scripts:
     def functions(self) -> int:
         """How many there are."""
         return len(self._functions)
+
+    @property
+    def cached(self) -> int:
+        """How many scripts are kept."""
+        return len(self._evaluated.keys() | self._loaded.keys())
+
+    @property
+    def text_bytes(self) -> tuple[int, int]:
+        """The size of the texts of all scripts, and of those of all libraries."""
+        scripts = {**self._evaluated, **self._loaded}.values()
+        libraries = self.libraries.values()
+        return sum(len(script.body) for script in scripts), sum(len(library.code) for library in libraries)
 
     def load_library(self, code: bytes, *, replace: bool) -> Library:
         """Loads a library. Raises CommandError."""

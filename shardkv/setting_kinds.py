@@ -250,6 +250,27 @@ class KeyPatterns(SeveralWords[tuple[str, ...]]):
         return [" ".join(map(quote, value)) or '""']
 
 
+class Percentiles(SeveralWords[tuple[float, ...]]):
+    """Percentages, which need not be whole."""
+
+    meaning = 'numbers from 0 to 100, or ""'
+
+    def read(self, words: Sequence[str], current: tuple[float, ...]) -> tuple[float, ...]:
+        try:
+            percentiles = tuple(map(float, words))
+        except ValueError:
+            raise ValueError(errors.NO_PERCENTILES) from None
+        if not all(0 <= percentile <= 100 for percentile in percentiles):
+            raise ValueError(errors.PERCENTILE_OUT_OF_RANGE)
+        return percentiles
+
+    def format(self, value: tuple[float, ...]) -> str:
+        return " ".join(f"{percentile:g}" for percentile in value)
+
+    def lines(self, value: tuple[float, ...]) -> list[str]:
+        return [self.format(value) or '""']
+
+
 class BufferLimit(NamedTuple):
     """When a client is closed: its replies exceed `hard_bytes`, or `soft_bytes` for `soft_seconds` without a
     break. 0 bytes: no limit."""

@@ -28,6 +28,7 @@ from shardkv.setting_kinds import (
     KeyPatterns,
     Memory,
     Octal,
+    Percentiles,
     Setting,
     Text,
     YesNo,
@@ -406,11 +407,47 @@ class Config:
         """Entries that SLOWLOG keeps; the oldest make room. They take memory.""",
         aliases=("commandlog-slow-execution-max-len",),
     )
+    commandlog_request_larger_than: int = setting(
+        LOGGING,
+        MB,
+        Integer(-1, INT64_MAX),
+        """Requests of at least so many bytes are kept for COMMANDLOG. 0: all, -1: none.""",
+    )
+    commandlog_large_request_max_len: int = setting(
+        LOGGING,
+        128,
+        Integer(0, INT64_MAX),
+        """Large requests that COMMANDLOG keeps.""",
+    )
+    commandlog_reply_larger_than: int = setting(
+        LOGGING,
+        MB,
+        Integer(-1, INT64_MAX),
+        """Requests whose reply has at least so many bytes are kept for COMMANDLOG. 0: all, -1: none.""",
+    )
+    commandlog_large_reply_max_len: int = setting(
+        LOGGING,
+        128,
+        Integer(0, INT64_MAX),
+        """Requests with large replies that COMMANDLOG keeps.""",
+    )
     latency_monitor_threshold: int = setting(
         LOGGING,
         0,
         Integer(0, INT64_MAX),
         """Events that take at least so many milliseconds are kept for LATENCY. 0: none.""",
+    )
+    latency_tracking: bool = setting(
+        LOGGING,
+        True,
+        YesNo(),
+        """Counts for each command how long it takes, for LATENCY HISTOGRAM and INFO latencystats.""",
+    )
+    latency_tracking_info_percentiles: tuple[float, ...] = setting(
+        LOGGING,
+        (50.0, 99.0, 99.9),
+        Percentiles(),
+        """The percentiles of these times that INFO latencystats tells.""",
     )
     list_max_listpack_size: int = setting(
         ENCODINGS,

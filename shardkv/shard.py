@@ -12,13 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from shardkv import clock, errors
+from shardkv import clock, errors, limits
 from shardkv.channels import Channels
 from shardkv.command import BY_ID, Command, Flag, Handler, lock_keys
 from shardkv.drafts import Draft
 from shardkv.errors import CommandError, caught
 from shardkv.expiry import Deadlines
 from shardkv.keyspace import Database, Slot
+from shardkv.latency import Durations, count, fold
 from shardkv.locks import Transaction
 from shardkv.propagation import Effects, Propagation
 from shardkv.resp.replies import NULL_ARRAY, raw, resp2, resp3
@@ -26,6 +27,7 @@ from shardkv.scans import Snapshots
 from shardkv.scripts import Scripts
 from shardkv.serving import Request, Serving
 from shardkv.slots import SLOT_BITS, SLOT_MASK, slot_of
+from shardkv.slow import Slow
 from shardkv.transactions import Late, Link, Parked, Transactions
 from shardkv.values import Collection
 from shardkv.watches import Watches
@@ -44,12 +46,17 @@ ENCODERS: tuple[Callable[[Any], bytes], ...] = (raw, raw, resp2, resp3)
 class CommandStats:
     """The figures of one command for INFO commandstats; `ns` is its running time in sum."""
 
+    command: Command
     calls: int = 0
     ns: int = 0
     failed: int = 0
     part: bool = False
     """Whether these were parts of commands over several shards, whose calls and errors their coordinators
     count."""
+    durations: Durations = field(default_factory=dict)
+    """Of those requests whose time was looked at."""
+    together: bool = True
+    """Whether its requests are timed together where they follow each other, and not one by one as well."""
 
 
 Bound = tuple[Handler, Database, Callable[[Any], bytes], bool, Command, CommandStats]
@@ -80,6 +87,9 @@ class Shard(Propagation):
         self.channels = Channels()
         self.tick()
         self.hits = self.misses = self.expired_keys = 0
+        self.slow = Slow(config)
+        self.tracked_batches = limits.TRACKED_BATCHES if self.slow.tracks else 0
+        """Of so many batches that come next the times are counted."""
         self.stats: dict[str, CommandStats] = {}
         self.part_stats: dict[str, CommandStats] = {}
         self.totals = _Totals()
@@ -105,7 +115,9 @@ class Shard(Propagation):
         """Those that reach other shards, which have a world of their own."""
         self.slot_table: list[int] = []
         """Which shard owns each slot; empty if this one owns all."""
-        self.running: tuple[Batch, list[Reply]] | None = None
+        self.tells_calls: set[int] = set()
+        """The proxies that want to know what scripts of their clients call."""
+        self.running: tuple[Batch, list[Reply], Link] | None = None
         """The batch of a link that runs now, and the replies that it has so far."""
 
     def tick(self) -> None:
@@ -188,8 +200,12 @@ class Shard(Propagation):
         self.last_batch_s = self.now_s
         outer_running = self.running
         if link is not None:
-            self.running = batch, replies
+            self.running = batch, replies, link
         now_ns = clock.perf_counter_ns
+        look_ns = self.slow.least_ns
+        if self.tracked_batches:
+            self.tracked_batches -= 1
+            look_ns = 0
         timed: CommandStats | None = None
         calls = last_ns = 0
         for args in batch:
@@ -201,8 +217,11 @@ class Shard(Propagation):
             if stats is not timed:
                 started_ns = now_ns()
                 if timed is not None:
+                    took_ns = started_ns - last_ns
                     timed.calls += calls
-                    timed.ns += started_ns - last_ns
+                    timed.ns += took_ns
+                    if took_ns >= look_ns:
+                        self._look_at(timed, batch, replies, calls, took_ns)
                 timed, calls, last_ns = stats, 0, started_ns
             if held and link is not None and self._parks(link, db, command, args, encode):
                 reply(None)
@@ -227,8 +246,11 @@ class Shard(Propagation):
             else:
                 reply(encode(value))
         if timed is not None:
+            took_ns = now_ns() - last_ns
             timed.calls += calls
-            timed.ns += now_ns() - last_ns
+            timed.ns += took_ns
+            if took_ns >= look_ns:
+                self._look_at(timed, batch, replies, calls, took_ns)
         self.link, self.running = outer_link, outer_running
         if self.ready and outer_link is None and not self.together and self.scripts.running is None:
             # Keys that have expired when somebody looked at them.
@@ -239,15 +261,54 @@ class Shard(Propagation):
         index, no_touch, protocol, command_id = unpack_context(context)
         command = BY_ID[command_id]
         part = protocol == RAW
-        stats = (self.part_stats if part else self.stats).setdefault(command.name, CommandStats(part=part))
+        stats = self._stats_of(command, part=part)
         handler = command.handler
         if self.refusal is not None and command.flags & Flag.WRITE:
             handler = self._refuse
         if no_touch and command.name != "touch":
             handler = _without_touching(handler)
+        singly = self.slow.times_singly(command)
+        if singly:
+            handler = self.slow.timed(handler, stats)
+        stats.together = not singly
         bound = (handler, self.database(index), ENCODERS[protocol], command.writes, command, stats)
         self._bounds[context] = bound
         return bound
+
+    def _stats_of(self, command: Command, *, part: bool = False) -> CommandStats:
+        """The figures of a command."""
+        known = self.part_stats if part else self.stats
+        return known.setdefault(command.name, CommandStats(command, part=part))
+
+    def _look_at(
+        self, stats: CommandStats, batch: Batch, replies: list[Reply], calls: int, took_ns: int
+    ) -> None:
+        """Looks at the time that the last requests took together: because they are to be counted by it, or
+        because it was as long as something asks for."""
+        if not calls or stats.command.internal:
+            return
+        if self.slow.tracks and not stats.part:
+            count(stats.durations, took_ns // calls, calls)
+        if took_ns >= self.slow.least_ns and stats.together:
+            others = stats.calls - calls
+            usual_ns = (stats.ns - took_ns) / others if others else took_ns / calls
+            self.slow.look_at(stats, batch, replies, calls, took_ns - int((calls - 1) * usual_ns))
+
+    def settings_changed(self) -> None:
+        """Follows the settings about what is measured."""
+        self.slow.settings_changed()
+        if not self.slow.tracks:
+            for stats in self.stats.values():
+                stats.durations.clear()
+        self._bounds.clear()
+        self.keep_measuring()
+
+    def keep_measuring(self) -> None:
+        """To be called regularly: from here on the times of so many batches are counted, and the tables of
+        times that have become large are made small."""
+        self.tracked_batches = limits.TRACKED_BATCHES if self.slow.tracks else 0
+        for stats in self.stats.values():
+            fold(stats.durations)
 
     def reset_stats(self) -> None:
         """Has the figures of commands and errors begin at zero."""
@@ -280,9 +341,7 @@ class Shard(Propagation):
         and what is to be logged of it."""
         if self.refusal is not None and command.writes:
             return CommandError(self.refusal), []
-        stats = self.stats.get(command.name)
-        if stats is None:
-            stats = self.stats[command.name] = CommandStats()
+        stats = self.stats.get(command.name) or self._stats_of(command)
         args: list[Any] = [slot_of(words[1]) if command.one_key else 0, *words[1:]]
         begun_ns = clock.perf_counter_ns()
         value: Any
@@ -295,8 +354,13 @@ class Shard(Propagation):
             logger.exception("%s failed", command.name)
             value = CommandError(errors.INTERNAL)
             self._count_error(stats, value)
+        took_ns = clock.perf_counter_ns() - begun_ns
         stats.calls += 1
-        stats.ns += clock.perf_counter_ns() - begun_ns
+        stats.ns += took_ns
+        if self.tracked_batches:
+            count(stats.durations, took_ns)
+        if took_ns >= self.slow.least_ns:
+            self.slow.took(stats, words, took_ns)
         if not self.dirty:
             return value, []
         self.changes_since_save += self.dirty

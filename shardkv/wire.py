@@ -8,7 +8,8 @@ A frame is a 4-byte little-endian length and a MessagePack body.
   the encoded reply, or nil for one that comes later (the request waits for a locked key or for data).
   `late` holds `[ticket, reply]` of such requests; the n-th nil on a pipe has ticket n, counted from 0.
   A frame that carries late replies alone has nil for `replies`. With the ticket `PUBLISHED` comes no reply,
-  but what subscribers are to be told (see shardkv.channels), encoded.
+  but what subscribers are to be told (see shardkv.channels), encoded; with `NOTED` a `Note`; with `CALLED`
+  a command that a script has called, as clients that monitor are shown it; empty: some are lost.
 
 Encoding and decoding do no I/O; `FrameReader` and `FrameWriter` move frames over a file descriptor and never
 block.
@@ -35,10 +36,19 @@ RAW: Final = 0
 """Instead of RESP 2 or 3: the reply is a MessagePack value, for the coordinator to work with."""
 
 PUBLISHED: Final = -1
+NOTED: Final = -2
+CALLED: Final = -3
 
 Batch = list[list[Any]]
 Reply = bytes | None
 Replies = tuple[list[Reply] | None, list[tuple[int, bytes]]]
+
+Note = tuple[bool, int, Any]
+"""Of a request that is logged (see shardkv.slow): whether it is known by the ticket of its late reply, that
+ticket or else its place in the batch whose replies come with the note, and its entry."""
+
+encode_note = msgspec.msgpack.Encoder().encode
+decode_note = msgspec.msgpack.Decoder(Note).decode
 
 decode_batch = msgspec.msgpack.Decoder(list[list[Any]]).decode
 decode_replies = msgspec.msgpack.Decoder(Replies).decode
@@ -84,8 +94,8 @@ class FrameWriter:
         self._encode_into = msgspec.msgpack.Encoder().encode_into
         self._buffer = bytearray(64 * 1024)
 
-    def send(self, message: object) -> None:
-        """Encodes and writes one frame. Raises OSError if the peer is gone."""
+    def send(self, message: object) -> int:
+        """Encodes and writes one frame; returns its size. Raises OSError if the peer is gone."""
         buffer = self._buffer
         self._encode_into(message, buffer, HEADER_BYTES)
         size = len(buffer) - HEADER_BYTES
@@ -103,6 +113,7 @@ class FrameWriter:
             self._backlog.append(rest)
             self.backlog_bytes += len(rest)
             self._buffer = bytearray(64 * 1024)
+        return size
 
     def flush(self) -> bool:
         """Writes what the pipe takes of the backlog; True when nothing is left."""

@@ -15,20 +15,33 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from shardkv import clock, control, errors, figures, limits, logs
+from shardkv import allocator, clock, control, errors, figures, limits, logs
 from shardkv.busy import Busy, Postponed
 from shardkv.channels import LOST, encode_told
 from shardkv.chores import bury, expire_due
-from shardkv.command import BY_ID, Flag
+from shardkv.command import BY_ID, Command, Flag
+from shardkv.commands.memory import memory_of
 from shardkv.errors import CommandError
 from shardkv.journal import Journal, Safe
+from shardkv.latency import NEVER_NS
 from shardkv.locks import Transaction
 from shardkv.rest import Rest
 from shardkv.settings import Config
 from shardkv.shard import ENCODERS, Shard
 from shardkv.slots import SLOT_BITS
-from shardkv.transactions import Late
-from shardkv.wire import PUBLISHED, Batch, FrameReader, FrameWriter, Reply, decode_batch, unpack_context
+from shardkv.slow import Entry
+from shardkv.transactions import Late, Link
+from shardkv.wire import (
+    NOTED,
+    PUBLISHED,
+    Batch,
+    FrameReader,
+    FrameWriter,
+    Reply,
+    decode_batch,
+    encode_note,
+    unpack_context,
+)
 
 logger = logging.getLogger("shardkv.worker")
 
@@ -49,6 +62,9 @@ class ProxyLink:
         self.reader = FrameReader(read_fd)
         self.writer = FrameWriter(write_fd)
         self.late: list[Late] = []
+        self.notes: list[tuple[int, int, Entry]] = []
+        """Entries of requests that are logged, each with the number of its batch in this turn, and its place
+        there."""
         self.turn: list[tuple[Batch, list[Reply]]] = []
         """The batches run in this turn, with their replies, which leave when the log is written."""
         self.batches: list[Batch] = []
@@ -69,6 +85,9 @@ class ProxyLink:
         """Sends what has been answered. Raises OSError if the proxy is gone."""
         turn, self.turn = self.turn, []
         late, last = self.late, None
+        if self.notes:
+            self._send_noted(turn)
+            return
         if late:
             # One frame holds the last replies and all that comes late, which may belong to tickets of these;
             # and who is told that a message is published may rely on it that the message is on its way, even
@@ -79,6 +98,20 @@ class ProxyLink:
         if late:
             self.late = []
             self.writer.send((last, [(one.ticket, one.reply) for one in late]))
+
+    def _send_noted(self, turn: list[tuple[Batch, list[Reply]]]) -> None:
+        """The same, with notes among them: each leaves with the replies of its batch."""
+        notes, self.notes = self.notes, []
+        late, self.late = self.late, []
+        for number, (_, replies) in enumerate(turn):
+            told = [
+                (NOTED, encode_note((False, place, entry)))
+                for batch, place, entry in notes
+                if batch == number
+            ]
+            if number == len(turn) - 1:
+                told += [(one.ticket, one.reply) for one in late]
+            self.writer.send((replies, told))
 
     def close(self) -> None:
         self.closed = True
@@ -98,6 +131,7 @@ class Worker:
         self.shard = Shard(index, config)
         self.shard.slot_table = slot_table if len(set(slot_table)) > 1 else []
         self.shard.scripts.on_busy = self._while_busy
+        self.shard.slow.note = self._note
         self.channel = channel
         self.links: dict[int, ProxyLink] = {}
         self.loading = True
@@ -117,6 +151,38 @@ class Worker:
         self.poll.register(self._wakeup, select.EPOLLIN)
         self._next_cron_s = 0.0
         self.active_expire = True
+        self.expire_cycle_ns = self.expire_cycles_cut_short = 0
+        self.commit = self.journal.commit
+        self.step = self.journal.step
+        self.settings_changed()
+
+    def settings_changed(self) -> None:
+        """Follows the settings about what is measured: nothing is, where nobody asks for it."""
+        self.shard.settings_changed()
+        monitored = self.shard.slow.events.threshold_ns < NEVER_NS
+        self.commit = self._commit_timed if monitored else self.journal.commit
+        self.step = self._step_timed if monitored else self.journal.step
+
+    def _commit_timed(self) -> Safe:
+        """Writes the log, and tells how long that took, and how long an fsync."""
+        log = self.journal.log
+        fsyncs = 0 if log is None else log.fsyncs
+        begun_ns = clock.perf_counter_ns()
+        safe = self.journal.commit()
+        took_ns = clock.perf_counter_ns() - begun_ns
+        events = self.shard.slow.events
+        if log is not None and log.policy == "always" and log.fsyncs > fsyncs:
+            fsync_ns = int(log.last_fsync_ms * 1_000_000)
+            events.add("aof-fsync-always", fsync_ns)
+            took_ns -= fsync_ns
+        events.add("aof-write", took_ns)
+        return safe
+
+    def _step_timed(self, budget_s: float) -> None:
+        """Goes on with the rewrite, and tells how long that took."""
+        begun_ns = clock.perf_counter_ns()
+        self.journal.step(budget_s)
+        self.shard.slow.events.add("aof-rewrite-slice", clock.perf_counter_ns() - begun_ns)
 
     def wake(self) -> None:
         """Ends the loop's waiting; may be called in any thread."""
@@ -175,7 +241,7 @@ class Worker:
 
     def finish_turn(self) -> None:
         """Sends what has been answered. The log of what was done is written before any reply of it leaves."""
-        safe = self.journal.commit()
+        safe = self.commit()
         if safe is not Safe.EVERYTHING:
             self._refuse_what_is_not(safe)
         if self.shard.channels.outboxes:
@@ -192,9 +258,16 @@ class Worker:
         if now_s >= self._next_cron_s:
             self._next_cron_s = now_s + _CRON_S
             self.shard.tick()
-            if self.active_expire and expire_due(self.shard, budget_s):
-                self._next_cron_s = now_s
+            if self.active_expire:
+                begun_ns = clock.perf_counter_ns()
+                if expire_due(self.shard, budget_s):
+                    self._next_cron_s = now_s
+                    self.expire_cycles_cut_short += 1
+                took_ns = clock.perf_counter_ns() - begun_ns
+                self.expire_cycle_ns += took_ns
+                self.shard.slow.events.add("expire-cycle", took_ns)
             self.shard.snapshots.drop_idle(self.shard.now_s)
+            self.shard.keep_measuring()
             self.journal.cron()
             if self.rest.step(_LONGEST_SLICE_S) and self.shard.now_s > self.shard.last_batch_s + 1:
                 self._next_cron_s = now_s + _IDLE_CRON_S
@@ -204,7 +277,7 @@ class Worker:
                 self._next_cron_s = now_s
         if self.shard.graveyard:
             bury(self.shard, budget_s)
-        self.journal.step(budget_s)
+        self.step(budget_s)
 
     def _take(self, link: ProxyLink) -> None:
         """Runs the batches that have come from a proxy."""
@@ -240,6 +313,25 @@ class Worker:
             link.reader.closed = True
         return batches
 
+    def _note(self, command: Command, entry: Entry, batch: Batch, place: int) -> None:
+        """A request is to be logged, which the proxy does, for it knows the client."""
+        running = self.shard.running
+        if running is None:
+            return
+        running_batch, replies, link = running
+        if self.busy is not None and command.runs_script and self.busy.ticket is not None:
+            # Its batch has been answered; its own reply comes late.
+            self._note_late(link, self.busy.ticket, entry)
+        elif isinstance(link, ProxyLink):
+            if self.busy is None:
+                own = batch is running_batch
+                link.notes.append((len(link.turn), place if own else len(replies), entry))
+        else:
+            self._note_late(link, link.next_ticket(), entry)
+
+    def _note_late(self, link: Link, ticket: int, entry: Entry) -> None:
+        link.late.append(Late(NOTED, encode_note((True, ticket, entry)), None))
+
     def _while_busy(self) -> None:
         """Called now and then while a script has run for too long."""
         if self.busy is None:
@@ -273,6 +365,7 @@ class Worker:
             self.exit_code = 1
             for link in self.links.values():
                 link.turn.clear()
+                link.notes.clear()
                 link.late.clear()
             self.shard.channels.outboxes.clear()
             return
@@ -325,6 +418,7 @@ class Worker:
     def _forget_proxy(self, proxy: int) -> None:
         self.shard.watches.forget_proxy(proxy)
         self.shard.channels.forget_proxy(proxy)
+        self.shard.tells_calls.discard(proxy)
         self._report_doubt(self.shard.transactions.forget_proxy(proxy))
 
     def _after_script(self, work: Callable[[], None]) -> None:
@@ -419,12 +513,38 @@ def _config_set(worker: Worker, body: Any) -> Any:
     if "loglevel" in changed:
         logs.set_level(worker.config)
     worker.journal.settings_changed(changed)
+    worker.settings_changed()
     return None
 
 
 @topic("figures")
 def _figures(worker: Worker, body: Any) -> Any:
-    return figures.figures(worker)
+    return figures.figures(worker, durations=bool(body))
+
+
+@topic("memory")
+def _memory(worker: Worker, body: Any) -> Any:
+    return memory_of(worker.shard)
+
+
+@topic("malloc stats")
+def _malloc_stats(worker: Worker, body: Any) -> Any:
+    return allocator.statistics()
+
+
+@topic("memory purge")
+def _memory_purge(worker: Worker, body: Any) -> Any:
+    return allocator.purge()
+
+
+@topic("latency events")
+def _latency_events(worker: Worker, body: Any) -> Any:
+    return worker.shard.slow.events.told()
+
+
+@topic("latency reset")
+def _latency_reset(worker: Worker, body: Any) -> Any:
+    return worker.shard.slow.events.reset(body)
 
 
 @topic("reset figures")

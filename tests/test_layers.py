@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 LAYERS = [
-    {"errors", "clock", "grisu", "limits", "quoting", "slots", "syntax", "shardkv"},
+    {"allocator", "errors", "clock", "grisu", "limits", "quoting", "slots", "syntax", "shardkv"},
     {"numbers", "longdouble", "glob", "setting_kinds", "foreign_directives", "logs"},
     {"settings", "resp"},
     {"config_file", "wire", "control"},
@@ -19,7 +19,7 @@ LAYERS = [
     {"structures", "rdb"},
     {"keyspace", "plan", "blocking"},
     {"scans", "walk"},
-    {"channels", "drafts", "scripts", "transactions", "watches"},
+    {"channels", "drafts", "latency", "scripts", "slow", "transactions", "watches"},
     {"propagation", "chores", "shard", "serving", "rest"},
     {"commands"},
     {"busy", "journal", "figures", "worker"},

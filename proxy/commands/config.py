@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from proxy import identity, relay, tls
 from proxy.supervision import topic
-from shardkv import config_file, control, errors, logs
+from shardkv import config_file, control, errors, logs, settings
 from shardkv.command import ADMIN, LOADING, NOSCRIPT, STALE, Place, command, container
 from shardkv.config_file import ConfigError
 from shardkv.errors import CommandError
@@ -43,6 +44,12 @@ def config_get(session: Session, args: list[Any]) -> Any:
     return {name.encode(): text.encode("utf-8", "surrogateescape") for name, text in found.items()}
 
 
+def _secret_values(args: Sequence[Any]) -> Sequence[int]:
+    """The values of settings that are secrets."""
+    names = ((at, settings.find(args[at].lower().decode("latin-1"))) for at in range(2, len(args) - 1, 2))
+    return [at + 1 for at, declared in names if declared is not None and declared.secret]
+
+
 @command(
     "CONFIG SET parameter value [parameter value ...]",
     group="server",
@@ -52,6 +59,7 @@ def config_get(session: Session, args: list[Any]) -> Any:
     tips=("request_policy:all_nodes", "response_policy:all_succeeded"),
     history=(("7.0.0", "Added the ability to set multiple parameters in one call."),),
     place=Place.PROXY,
+    secrets=_secret_values,
 )
 async def config_set(session: Session, args: list[Any]) -> Any:
     """Sets configuration parameters in-flight."""

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     complexity="O(N) where N is the number of passwords defined for the user",
     history=(("6.0.0", "Added ACL style (username and password)."),),
     place=Place.PROXY,
+    # A name too: it may be a password in the wrong place.
+    secrets=lambda args: range(1, len(args)),
 )
 def auth(session: Session, args: list[Any]) -> Any:
     """Authenticates the connection."""
@@ -39,6 +41,14 @@ def auth(session: Session, args: list[Any]) -> Any:
     return OK
 
 
+def _hello_secrets(args: Sequence[Any]) -> Sequence[int]:
+    """Name and password behind AUTH, wherever that stands."""
+    found = next(
+        (place for place, word in enumerate(args) if place > 1 and word.upper() == b"AUTH"), len(args)
+    )
+    return range(found + 1, min(found + 3, len(args)))
+
+
 @command(
     "HELLO [protover [AUTH username password] [SETNAME clientname]]",
     group="connection",
@@ -52,6 +62,7 @@ def auth(session: Session, args: list[Any]) -> Any:
         ),
     ),
     place=Place.PROXY,
+    secrets=_hello_secrets,
 )
 def hello(session: Session, args: list[Any]) -> Any:
     """Handshakes with the server."""
@@ -172,6 +183,7 @@ async def _unsubscribe_and_reset(session: Session) -> Status:
 def _reset(session: Session) -> Status:
     session.queue = None
     session.unwatch()
+    session.proxy.monitoring.leave(session)
     session.db = 0
     session.protocol = 2
     session.name = b""

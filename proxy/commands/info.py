@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from proxy import report
-from proxy.figures import Figures, gather
+from proxy.figures import Figures, gather, gather_sizes
 from shardkv.command import LOADING, STALE, Place, command
 from shardkv.resp.replies import Verbatim
 
@@ -30,7 +30,11 @@ async def info(session: Session, args: list[Any]) -> Any:
     proxy = session.proxy
     figures = Figures()
     if wanted - report.WITHOUT_FIGURES:
-        figures = await gather(proxy, usage=bool(wanted & report.WITH_USAGE))
+        figures = await gather(
+            proxy, usage=bool(wanted & report.WITH_USAGE), durations="latencystats" in wanted
+        )
+    if "keysizes" in wanted:
+        await gather_sizes(proxy, figures)
     told = [
         report.text(name, tell(proxy, figures)) for name, tell in report.SECTIONS.items() if name in wanted
     ]
@@ -40,6 +44,7 @@ async def info(session: Session, args: list[Any]) -> Any:
 def _wanted(words: Sequence[bytes]) -> set[str]:
     """The sections that the words of a request mean, by their names."""
     every = set(report.SECTIONS)
-    sets = {"default": every - report.NOT_BY_DEFAULT, "all": every, "everything": every}
+    all_ = every - report.ON_REQUEST
+    sets = {"default": all_ - report.NOT_BY_DEFAULT, "all": all_, "everything": all_}
     names = [word.lower().decode("ascii", "replace") for word in words] or ["default"]
     return set().union(*(sets.get(name, {name} & every) for name in names))

@@ -12,6 +12,7 @@ from shardkv import clock, control, errors
 from shardkv.command import (
     ADMIN,
     ALLOW_BUSY,
+    COMMANDS,
     FAST,
     LOADING,
     NO_ASYNC_LOADING,
@@ -24,6 +25,8 @@ from shardkv.command import (
 )
 from shardkv.errors import CommandError
 from shardkv.resp.replies import OK, Status, Verbatim
+from shardkv.slots import slot_of
+from shardkv.wire import RAW, pack_context
 
 if TYPE_CHECKING:
     from proxy.session import Session
@@ -152,6 +155,8 @@ ERROR <string>
     unit tests to simulate Redis errors.
 LOG <message>
     Write <message> to the server log.
+OBJECT <key>
+    Show low level info about <key> and its value.
 SET-ACTIVE-EXPIRE <0|1>
     Setting it to 0 disables expiring keys in background when they are not
     accessed (otherwise the Redis behavior). Setting it to 1 reenables back the
@@ -183,12 +188,14 @@ def debug(session: Session, args: list[Any]) -> Any:
             return _sleep(session, seconds)
         case [b"SET-ACTIVE-EXPIRE", switch]:
             return _set_active_expire(session, switch)
+        case [b"OBJECT", key]:
+            return _describe(session, key)
         case [b"LOG", message]:
             logger.warning("DEBUG LOG: %s", message.decode("utf-8", "backslashreplace"))
             return OK
         case [b"ERROR", text]:
             raise CommandError(text.replace(b"\r", b" ").replace(b"\n", b" "))
-    raise CommandError(errors.unknown_debug_subcommand(args[1]))
+    raise CommandError(errors.wrong_subcommand(b"DEBUG", args[1]))
 
 
 async def _sleep(session: Session, seconds: bytes) -> Any:
@@ -201,6 +208,23 @@ async def _sleep(session: Session, seconds: bytes) -> Any:
         if isinstance(value, CommandError):
             raise value
     return OK
+
+
+async def _describe(session: Session, key: bytes) -> Any:
+    """Tells of a key what only its shard knows."""
+    proxy, slot = session.proxy, slot_of(key)
+    code = pack_context(session.db, RAW) | COMMANDS["describe"].code | slot
+    [told] = await proxy.ask_each({proxy.slot_table[slot]: [code, key]})
+    if isinstance(told, CommandError):
+        raise told
+    if told is None:
+        raise CommandError(errors.NO_SUCH_KEY)
+    address, encoding, size, idle_s = told
+    lru = (clock.now_ms() // 1000 - idle_s) & 0xFFFFFF
+    return Status(
+        f"Value at:{address:#x} refcount:1 encoding:{encoding} serializedlength:{size} lru:{lru} "
+        f"lru_seconds_idle:{idle_s}".encode()
+    )
 
 
 async def _set_active_expire(session: Session, switch: bytes) -> Any:

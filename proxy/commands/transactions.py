@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 from proxy.multi import Execution, Queue, WatchKeys
 from shardkv import errors
-from shardkv.command import ALLOW_BUSY, FAST, LOADING, NO_MULTI, NOSCRIPT, STALE, Key, Place, command
+from shardkv.command import (
+    ALLOW_BUSY,
+    FAST,
+    LOADING,
+    NO_MULTI,
+    NOSCRIPT,
+    SKIP_SLOWLOG,
+    STALE,
+    Key,
+    Place,
+    command,
+)
 from shardkv.errors import CommandError
 from shardkv.resp.replies import OK
 
@@ -30,7 +41,7 @@ def multi(session: Session, args: list[Any]) -> Any:
     "EXEC",
     group="transactions",
     since="1.2.0",
-    flags=NOSCRIPT | LOADING | STALE,
+    flags=NOSCRIPT | LOADING | STALE | SKIP_SLOWLOG,
     complexity="Depends on commands in the transaction",
     place=Place.PROXY,
 )

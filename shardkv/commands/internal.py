@@ -230,3 +230,15 @@ def end_watch(db: Database, args: list[Any]) -> Any:
     shard: Shard = db.shard  # type: ignore[assignment]
     shard.watches.forget(owner_of(args[1]))
     return True
+
+
+@command("TELLCALLS whether", group="scripting", since="0.1.0", flags=Flag.LOADING, internal=True)
+def tellcalls(db: Database, args: list[Any]) -> Any:
+    """Whether a proxy is told, from now on, what the scripts of its clients call."""
+    shard: Shard = db.shard  # type: ignore[assignment]
+    assert shard.link is not None
+    if args[1]:
+        shard.tells_calls.add(shard.link.proxy)
+    else:
+        shard.tells_calls.discard(shard.link.proxy)
+    return True

@@ -1,15 +1,18 @@
-"""What keys take: MEMORY USAGE.
+"""What keys take: MEMORY USAGE, and a shard's part of MEMORY STATS.
 
 Measured on the Python objects themselves. Of a large collection only some parts are looked at.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Collection as Parts
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from sys import getsizeof
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from shardkv import errors, limits
 from shardkv.command import READONLY, Key, command, container
@@ -19,6 +22,9 @@ from shardkv.numbers import integer
 from shardkv.slots import slot_of
 from shardkv.structures.field_deadlines import FieldDeadlines
 from shardkv.structures.ranking import Ranking
+
+if TYPE_CHECKING:
+    from shardkv.shard import Shard
 
 _ALIGNMENT_BYTES = 16
 """Memory is handed out in multiples of this."""
@@ -103,6 +109,55 @@ def usage(db: Database, key: bytes, samples: int) -> int | None:
     if value is None:
         return None
     return _own_bytes(key) + _table_bytes(db, key) + round(Measurement(samples).of(value))
+
+
+class DatabaseMemory(msgspec.Struct):
+    """One database's part on a shard: the number of its keys; in bytes its tables, the deadlines of its keys,
+    and, as an estimate from some of them, the keys with their values."""
+
+    index: int
+    keys: int
+    table_bytes: int
+    deadlines_bytes: int
+    values_bytes: int
+
+
+class WorkerMemory(msgspec.Struct):
+    """What a shard knows of its memory, in bytes; of scripts and functions the texts."""
+
+    databases: list[DatabaseMemory]
+    scripts_bytes: int
+    functions_bytes: int
+
+
+def worker_memory(body: Any) -> WorkerMemory:
+    """The same as it comes from another process."""
+    return msgspec.convert(body, WorkerMemory)
+
+
+def memory_of(shard: Shard) -> WorkerMemory:
+    """What a shard holds now. Looks at some keys, and at the tables of all slots."""
+    scripts_bytes, functions_bytes = shard.scripts.text_bytes
+    return WorkerMemory(
+        [_memory_of_database(db) for db in shard.databases.values() if len(db)],
+        scripts_bytes,
+        functions_bytes,
+    )
+
+
+def _memory_of_database(db: Database) -> DatabaseMemory:
+    keys = len(db)
+    first = random.randrange(len(db.slots))  # noqa: S311 - no secret
+    slots = chain(db.slots[first:], db.slots[:first])
+    sample = list(islice(chain.from_iterable(slots), limits.MEASURED_KEYS))
+    sizes = [usage(db, key, limits.MEMORY_SAMPLES) or 0 for key in sample]
+    return DatabaseMemory(
+        index=db.index,
+        keys=keys,
+        table_bytes=sum(map(getsizeof, db.slots)),
+        deadlines_bytes=_DEADLINE_BYTES * len(db.expires),
+        values_bytes=sum(sizes) * keys // len(sizes) if sizes else 0,
+    )
 
 
 container(

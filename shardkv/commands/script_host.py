@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from shardkv import errors
+from shardkv import errors, limits
 from shardkv.command import NOSCRIPT, Command, Place, lock_keys, lookup
 from shardkv.errors import CommandError, caught
 from shardkv.keyspace import Database
 from shardkv.lua import REPL_AOF, Host
 from shardkv.numbers import integer
 from shardkv.resp.replies import OK, PONG
-from shardkv.scripts import Running, write_script_log
+from shardkv.scripts import Running, monitor_line, write_script_log
 from shardkv.slots import slot_of
+from shardkv.transactions import Late, Link
+from shardkv.wire import CALLED
 
 if TYPE_CHECKING:
     from shardkv.propagation import Effects
@@ -53,9 +55,17 @@ class ShardHost(Host):
         self.effects: Effects = []
         """What the log is to hold of it."""
         self.logs = True
+        running_batch = self.shard.running
+        self.asker: Link | None = None
+        """The proxy that wants to know what it calls, for clients that monitor."""
+        if running_batch is not None and running_batch[2].proxy in self.shard.tells_calls:
+            self.asker = running_batch[2]
+        self._told_bytes = 0
 
     def call(self, words: list[bytes]) -> Any:
         """Carries out a command; the checks are Redis', in its order."""
+        if self.asker is not None:
+            self._tell(self.asker, words)
         known = _KNOWN.get(words[0]) or _learn(words)
         if known is None:
             return CommandError(errors.UNKNOWN_COMMAND_FROM_SCRIPT)
@@ -73,6 +83,14 @@ class ShardHost(Host):
         if (self.shard.slot_table or self.shard.locks) and not self._is_local(command, words):
             return self.foreign(command, words)
         return self._call_here(command, words)
+
+    def _tell(self, link: Link, words: list[bytes]) -> None:
+        """Tells what is called, up to a bound."""
+        told = monitor_line(self.db.index, b"lua", words)
+        if self._told_bytes <= limits.MONITOR_BACKLOG_BYTES:
+            self._told_bytes += len(told)
+            is_too_much = self._told_bytes > limits.MONITOR_BACKLOG_BYTES
+            link.late.append(Late(CALLED, b"" if is_too_much else told, None))
 
     def _call_here(self, command: Command, words: list[bytes]) -> Any:
         value, effects = self.shard.call_from_script(self.db, command, words)

@@ -17,10 +17,11 @@ from shardkv import clock
 from tests.processes.server import Shardkv, eventually, fields, shardkv
 from tests.wire import Connection, pack
 
-FIELDS_OF_REDIS_7_2 = (
-    "id addr laddr fd name age idle flags db sub psub ssub multi qbuf qbuf-free argv-mem multi-mem rbs rbp "
-    "obl oll omem tot-mem events cmd user redir resp lib-name lib-ver"
+FIELDS = (
+    "id addr laddr fd name age idle flags db sub psub ssub multi watch qbuf qbuf-free argv-mem multi-mem rbs "
+    "rbp obl oll omem tot-mem events cmd user redir resp lib-name lib-ver tot-net-in tot-net-out tot-cmds"
 )
+"""Those of Redis 7.2, and of those that came later the ones that mean something here, in Redis' order."""
 
 
 def parsed(line: str) -> dict[str, str]:
@@ -46,7 +47,7 @@ def in_turn(connections: list[Connection], *words: str | int) -> list[bytes]:
 # -- this connection --------------------------------------------------------------------------
 
 
-def test_a_line_has_the_fields_of_redis_7_2(server: Shardkv) -> None:
+def test_a_line_has_the_fields_of_redis(server: Shardkv) -> None:
     with server.wire() as connection:
         connection.ask("CLIENT", "SETNAME", "me")
         connection.ask("CLIENT", "SETINFO", "lib-name", "redis-py(x)")
@@ -54,7 +55,7 @@ def test_a_line_has_the_fields_of_redis_7_2(server: Shardkv) -> None:
         text = connection.text("CLIENT", "INFO")
         assert text.endswith("\n")
         line = parsed(text.rstrip("\n"))
-        assert list(line) == FIELDS_OF_REDIS_7_2.split()
+        assert list(line) == FIELDS.split()
         assert line["addr"] == f"127.0.0.1:{connection.port}"
         assert line["laddr"] == f"127.0.0.1:{server.port}"
         expected = {
@@ -68,6 +69,17 @@ def test_a_line_has_the_fields_of_redis_7_2(server: Shardkv) -> None:
         assert (
             line.items() >= {"flags": "N", "multi": "-1", "events": "r", "resp": "2", "redir": "-1"}.items()
         )
+
+
+def test_a_line_tells_what_a_client_has_sent_and_got(server: Shardkv) -> None:
+    with server.wire() as connection:
+        sent = [pack("SET", "sent", "x" * 1000), pack("GET", "sent"), pack("MGET", "sent", "sent2", "sent3")]
+        for data in sent:
+            connection.send_bytes(data)
+        got = sum(len(connection.receive()) for _ in sent)
+        line = parsed(connection.text("CLIENT", "INFO").rstrip("\n"))
+        told = [int(line[name]) for name in ("tot-net-in", "tot-net-out", "tot-cmds")]
+        assert told == [sum(map(len, sent)) + len(pack("CLIENT", "INFO")), got, 4]
 
 
 def test_the_last_command_is_shown_by_its_full_name(server: Shardkv) -> None:
