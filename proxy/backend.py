@@ -85,8 +85,10 @@ class Backend:
         self._was_up = False
         self.congested = False
         """Whether the shard takes requests more slowly than they come."""
-        self.greeting: Callable[[], Batch] = list
-        """Gives the requests that a shard's new process gets before all others."""
+        self.greetings: list[Callable[[], Batch]] = []
+        """Give the requests that a shard's new process gets before all others."""
+        self.lost: Callable[[], None] = _nothing
+        """Called when the shard's process is gone, and what it had not answered has an error."""
         self.published: Callable[[list[bytes]], None] = _ignore
         """Takes what the shard has to tell subscribers."""
         self.called: Callable[[bytes], None] = _ignore_calls
@@ -146,7 +148,7 @@ class Backend:
 
     def _greet(self) -> None:
         assert self._writer is not None
-        requests = self.greeting()
+        requests = [request for greeting in self.greetings for request in greeting()]
         if not requests:
             return
         block = new_block(NOBODY, len(requests), ValueBlock)
@@ -183,6 +185,7 @@ class Backend:
         self._tickets = 0
         _fail([pair for pair in lost if pair[0][pair[1]] is None], error)
         _fail(unsent, errors.shard_down(self.shard))
+        self.lost()
 
     # -- requests -------------------------------------------------------------------------------
 
@@ -311,6 +314,10 @@ class Backend:
                     self._late[self._tickets] = (block, index)
                     self._tickets += 1
         return blocks, requests
+
+
+def _nothing() -> None:
+    pass
 
 
 def _ignore(told: list[bytes]) -> None:

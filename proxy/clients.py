@@ -208,6 +208,8 @@ def flags(session: Session) -> str:
         letters += "b"
     if session.queue is not None:
         letters += "x"
+    if session.tracker is not None:
+        letters += session.tracker.letters
     if session.closing:
         letters += "c"
     if session.is_local_socket:
@@ -232,6 +234,7 @@ def line(session: Session) -> bytes:
     queued_bytes = sum(len(word) for word in _queued_words(session))
     watched = 0 if session.watch is None else len(session.watch.keys)
     library = session.library
+    redirect = -1 if session.tracker is None else session.tracker.redirect
     names = ((), (), ()) if session.subscriber is None else session.subscriber.names
     channels, patterns, shard_channels = map(len, names)
     return (
@@ -242,7 +245,7 @@ def line(session: Session) -> bytes:
         f"qbuf={query} qbuf-free=0 argv-mem={waiting} multi-mem={queued_bytes} rbs=0 rbp=0 "
         f"obl=0 oll={int(replies > 0)} omem={replies} tot-mem={query + waiting + queued_bytes + replies} "
         f"events={'rw' if replies else 'r'} cmd={'NULL' if command is None else command.name} "
-        f"user={_shown(session.user)} redir=-1 resp={session.protocol} "
+        f"user={_shown(session.user)} redir={redirect} resp={session.protocol} "
         f"lib-name={_shown(library[b'lib-name'])} lib-ver={_shown(library[b'lib-ver'])} "
         f"tot-net-in={session.bytes_in} tot-net-out={session.bytes_out} tot-cmds={session.requests}"
     ).encode()

@@ -264,6 +264,14 @@ class Connection(asyncio.Protocol, ABC):
         """Writes something the client did not ask for in this order."""
         self._write(data)
 
+    def last_reply_place(self) -> tuple[Block, int] | None:
+        """Where the last reply that has come waits for others before it; None if none does."""
+        for block in reversed(self._blocks):
+            for index in reversed(range(len(block))):
+                if block[index] is not None:
+                    return block, index
+        return None
+
     def check_output_limit(self) -> None:
         """Closes the connection if too many replies wait for a client that does not read them."""
         if self.transport.is_closing():

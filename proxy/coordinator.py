@@ -83,12 +83,12 @@ class Coordinator:
         no locks, whose place in the order the pipes keep."""
         suspends = call.writes or self.lock_reads or call.needs_locks
         session.suspended = session.suspended or suspends
-        Work(self, session, call, self._steps(call), block, index, suspends=suspends).step(None)
+        Work(self, session, call, self._steps(session, call), block, index, suspends=suspends).step(None)
 
-    def _steps(self, call: Call) -> Steps:
-        """The state machine that carries a call out."""
+    def _steps(self, session: Session, call: Call) -> Steps:
+        """The state machine that carries a call of a client out."""
         if call.is_interactive:
-            return interact(call.conduct, self.number, self.counters)
+            return interact(call.conduct, self.number, self.counters, session.context)
         return transact(call, self.number, lock_reads=self.lock_reads, counters=self.counters)
 
     @property
@@ -100,7 +100,7 @@ class Coordinator:
     async def reply_of(self, session: Session, call: Call) -> bytes:
         """The reply of a call that is part of a command the session waits for anyway."""
         reply = _Reply(self.proxy.loop)
-        Work(self, session, call, self._steps(call), reply.block, 0, suspends=False).step(None)
+        Work(self, session, call, self._steps(session, call), reply.block, 0, suspends=False).step(None)
         return await reply.future
 
 
@@ -146,7 +146,7 @@ class Work:
         """Of shards that look at something under locks, the processes that do."""
         self._suspends = suspends
         self._nested = False
-        self._context = wire.pack_context(call.db, wire.RAW, no_touch=session.no_touch)
+        self._context = wire.part_context(session.context, call.db, looks=call.command.looks)
         self._explores = call.is_interactive or call.spreads
         coordinator.running.add(self)
         coordinator.exploring += self._explores
@@ -251,4 +251,6 @@ class Work:
             self.session.resume(block, index, reply)
         else:
             block[index] = reply
+            if self.session.tracker is not None:
+                self.session.tracker.release()
             block.owner.deliver()

@@ -34,6 +34,7 @@ class ProxyFigures(msgspec.Struct):
     timed_clients: int
     """Of those, the ones that wait for a limited time."""
     pubsub_clients: int
+    tracking_clients: int
     largest_query_bytes: int
     largest_output_bytes: int
     buffers_bytes: int
@@ -156,6 +157,7 @@ def _of_proxy(proxy: Proxy, body: Any) -> ProxyFigures:
             session.waiting is not None and session.waiting.timed for session in proxy.sessions.values()
         ),
         pubsub_clients=sum(session.is_subscribed for session in proxy.sessions.values()),
+        tracking_clients=len(proxy.tracking),
         largest_query_bytes=max((query for query, _, _ in held), default=0),
         largest_output_bytes=max((output for _, _, output in held), default=0),
         buffers_bytes=sum(map(sum, held)),

@@ -33,7 +33,7 @@ from shardkv.locks import LockKey, Transaction
 from shardkv.plan import Call, Read, coded
 from shardkv.resp.replies import Encoded, raw, unpack_raw
 from shardkv.slots import SLOT_BITS
-from shardkv.wire import RAW, Batch, pack_context, unpack_context
+from shardkv.wire import RAW, Batch, part_context, unpack_context
 
 Steps = Generator[Action, Any, Any]
 
@@ -49,8 +49,10 @@ class GivenUpError(Exception):
 class Interaction:
     """An interactive transaction on its way."""
 
-    def __init__(self, transaction: Transaction) -> None:
+    def __init__(self, transaction: Transaction, context: int = 0) -> None:
         self.transaction = transaction
+        self._context = context
+        """The client's session's (see wire.pack_context)."""
         self.locked: set[int] = set()
         """The shards that know of it."""
         self.changed: set[int] = set()
@@ -74,6 +76,10 @@ class Interaction:
             return False
         return True
 
+    def context(self, call: Call) -> int:
+        """What the requests of a command have in common."""
+        return part_context(self._context, call.db, looks=call.command.looks)
+
     def perform(self, call: Call, context: int) -> Steps:
         """Carries out one command; returns the reply's value, or as the context says, of one shard's reply
         the encoded form."""
@@ -92,7 +98,7 @@ class Interaction:
 
     def _run_script(self, call: Call, shard: int) -> Steps:
         """Has a script run on a shard, and carries out what it wants of others; returns its reply's value."""
-        context = pack_context(call.db, RAW)
+        context = self.context(call)
         [request] = coded(context, [call.args])
         action: Action = RunScript(self.transaction, shard, request)
         while True:
@@ -110,12 +116,12 @@ class Interaction:
                     command = lookup(words)
                     assert command is not None
                     wanted = Call(command, words, db, call.slot_table, call.shards)
-                    value = yield from self.perform(wanted, pack_context(db, RAW))
+                    value = yield from self.perform(wanted, self.context(wanted))
                     action = ResumeScript(self.transaction, shard, raw(value))
 
     def _follow(self, call: Call, keys: dict[int, list[LockKey]], whole: bool) -> Steps:
         """Carries out a command by its plan; returns the reply's value."""
-        context = pack_context(call.db, RAW)
+        context = self.context(call)
         plan = call.plan()
         try:
             hop = next(plan)
@@ -186,7 +192,7 @@ class ScriptCall(Call):
 
     def conduct(self, interaction: Interaction) -> Steps:
         # Its keys are locked as it comes to them; as the holder of the token it can wait for any.
-        return (yield from interaction.perform(self, pack_context(self.db, RAW)))
+        return (yield from interaction.perform(self, interaction.context(self)))
 
 
 def _some_shard(call: Call) -> int:
@@ -195,14 +201,17 @@ def _some_shard(call: Call) -> int:
 
 
 def interact(
-    conduct: Callable[[Interaction], Steps], number: Callable[[], Transaction], counters: Counters
+    conduct: Callable[[Interaction], Steps],
+    number: Callable[[], Transaction],
+    counters: Counters,
+    context: int = 0,
 ) -> Steps:
     """Carries out an interactive transaction; returns what `conduct`, which makes its steps, returns, or the
-    CommandError that tells why it has failed as a whole."""
+    CommandError that tells why it has failed as a whole. `context` is the client's session's."""
     counters.commands += 1
     counters.tokens += 1
     yield TakeToken()
-    interaction = Interaction(number())
+    interaction = Interaction(number(), context)
     try:
         reply = yield from conduct(interaction)
         yield from interaction.commit()

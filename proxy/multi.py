@@ -24,7 +24,7 @@ from shardkv.resp.replies import NULL_ARRAY, OK, Encoded, unpack_raw
 from shardkv.shard import ENCODERS
 from shardkv.slots import SLOT_BITS, slot_of
 from shardkv.watches import WatcherId
-from shardkv.wire import RAW, pack_context, unpack_context
+from shardkv.wire import RAW, pack_context, part_context, unpack_context
 
 if TYPE_CHECKING:
     from proxy.server import Proxy
@@ -281,7 +281,7 @@ class Execution:
         except CommandError as error:
             self.replies[queued.place] = self.session.encode(error)
             return
-        context = pack_context(call.db, RAW, no_touch=self.session.no_touch)
+        context = part_context(queued.context, call.db, looks=call.command.looks)
         start: dict[int, int] = {}
         for shard, requests in hop.parts.items():
             start[shard] = len(self.parts.get(shard, ()))

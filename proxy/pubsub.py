@@ -17,7 +17,17 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from shardkv import glob
-from shardkv.channels import CHANNEL, KINDS, PATTERN, SHARD_CHANNEL, Change, Entry, decode_told
+from shardkv.channels import (
+    CHANNEL,
+    INVALIDATED,
+    KINDS,
+    PATTERN,
+    SHARD_CHANNEL,
+    Change,
+    Entry,
+    arises_anywhere,
+    decode_told,
+)
 from shardkv.command import COMMANDS
 from shardkv.errors import CommandError
 from shardkv.resp.replies import Encoded, Push, resp2
@@ -116,7 +126,7 @@ class _Home:
         """By kind and name: how many subscribers there are when all changes are acknowledged."""
         self._changes: dict[int, _Change] = {}
         self._numbers = itertools.count(1)
-        backend.greeting = self.greeting
+        backend.greetings.append(self.greeting)
 
     # -- what the shard is told ---------------------------------------------------------------------
 
@@ -177,10 +187,14 @@ class _Home:
                 bodies, audience = [], None
                 if entry is None:
                     self._disconnect_all()
+                    self.proxy.tracking.forget_all()
                 else:
                     self._acknowledged(entry)
                 continue
             kind, channel, message, patterns = entry
+            if kind == INVALIDATED:
+                self.proxy.tracking.invalidate(channel, patterns)
+                continue
             next_audience = self.audiences[kind].get(channel)
             if audience is not next_audience:
                 if audience and bodies:
@@ -334,24 +348,29 @@ class PubSub:
         """A client is gone."""
         subscriber.gone = True
         for kind in KINDS:
-            for home, names in self._at_home(kind, list(subscriber.names[kind])):
+            for home, names in self._at_origin(kind, list(subscriber.names[kind])):
                 home.drop(subscriber, kind, names)
             subscriber.names[kind].clear()
 
     async def _change(self, subscriber: Subscriber, kind: int, names: list[bytes], *, joins: bool) -> None:
         futures = [
             home.change(subscriber, kind, its_names, joins=joins)
-            for home, its_names in self._at_home(kind, names)
+            for home, its_names in self._at_origin(kind, names)
         ]
         for future in futures:
             await future
 
-    def _at_home(self, kind: int, names: list[bytes]) -> list[tuple[_Home, list[bytes]]]:
-        """The shards that have to know of subscriptions, each with the names of its own."""
-        if not names:
-            return []
-        if kind == PATTERN:
-            return [(home, names) for home in self.homes]
+    def _at_origin(self, kind: int, names: list[bytes]) -> list[tuple[_Home, list[bytes]]]:
+        """The shards that have to know of subscriptions, because messages come from there, each with the
+        names that concern it."""
+        everywhere = [name for name in names if arises_anywhere(kind, name)]
+        if not everywhere:
+            return self._at_home(names)
+        by_home = dict(self._at_home([name for name in names if not arises_anywhere(kind, name)]))
+        return [(home, everywhere + by_home.get(home, [])) for home in self.homes]
+
+    def _at_home(self, names: list[bytes]) -> list[tuple[_Home, list[bytes]]]:
+        """The shards where channels are at home, each with the names of its own."""
         by_shard: dict[int, list[bytes]] = {}
         for name in names:
             by_shard.setdefault(self.proxy.slot_table[slot_of(name)], []).append(name)
@@ -366,7 +385,7 @@ class PubSub:
 
     async def subscribers(self, kind: int, names: Sequence[bytes]) -> list[int]:
         """How many clients of all proxies have subscribed to each of some names."""
-        places = self._at_home(kind, list(dict.fromkeys(names)))
+        places = self._at_home(list(dict.fromkeys(names)))
         code = pack_context(0, RAW) | COMMANDS["listeners"].code
         requests = {home.backend.shard: [code, kind, its_names] for home, its_names in places}
         counts: dict[bytes, int] = {}

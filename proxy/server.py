@@ -30,6 +30,7 @@ from proxy.pubsub import PubSub
 from proxy.scripts import Scripts
 from proxy.session import Session
 from proxy.supervision import Supervision
+from proxy.tracking import Tracking
 from shardkv import clock, control, errors, limits, logs
 from shardkv.command import COMMANDS, Command
 from shardkv.errors import CommandError, ProtocolError
@@ -85,6 +86,7 @@ class Proxy:
         self.backends = [Backend(shard, loop, self.look_around, self.log) for shard in range(shards)]
         self.slot_backends = [self.backends[slot_table[slot]] for slot in range(SLOTS)]
         self.pubsub = PubSub(self)
+        self.tracking = Tracking(self)
         self.supervision = Supervision(self, channel)
         self.coordinator = Coordinator(self)
         self.blocking = Blocking(self)
@@ -187,6 +189,8 @@ class Proxy:
         if session.subscriber is not None:
             self.pubsub.dismiss(session.subscriber)
         self.monitoring.leave(session)
+        if session.tracker is not None:
+            self.tracking.turn_off(session)
         self.stalled.discard(session)
         self.slow_readers.discard(session)
         if self._draining_until_s is not None and not self.sessions:

@@ -28,6 +28,7 @@ from shardkv.wire import pack_context
 if TYPE_CHECKING:
     from proxy.pubsub import Subscriber
     from proxy.server import Proxy
+    from proxy.tracking import Tracker
 
 logger = logging.getLogger("proxy.session")
 
@@ -63,6 +64,8 @@ class Session(Connection):
         """What the client has subscribed to, if it has."""
         self.told_request: list[Any] | None = None
         """The last request that clients which monitor were told of, while there are such."""
+        self.tracker: Tracker | None = None
+        """What it wants to know of changed keys, if it does."""
         self.settle()
 
     # -- the connection -------------------------------------------------------------------------
@@ -81,6 +84,8 @@ class Session(Connection):
     def _release_pushes(self) -> None:
         if self.subscriber is not None:
             self.subscriber.release()
+        if self.tracker is not None:
+            self.tracker.release()
 
     @property
     def output_limit(self) -> BufferLimit:
@@ -116,6 +121,8 @@ class Session(Connection):
                     continue
                 if not self._perform(args, block, index):
                     self.stalled = True
+                    if self.tracker is not None:
+                        self.tracker.will_try_again()
                     proxy.stalled.add(self)
                     self._put_back(requests, block, index)
                     break
@@ -165,6 +172,8 @@ class Session(Connection):
         """Puts a request through the gates and has it carried out. False if it cannot start yet."""
         proxy = self.proxy
         command = None
+        if self.tracker is not None:
+            self.tracker.next_request(args)
         try:
             command = proxy.find(args)
             for gate in proxy.gates:
@@ -316,13 +325,20 @@ class Session(Connection):
 
     def settle(self) -> None:
         """Derives what follows from the session's state; called after each change of it."""
-        self.context = pack_context(self.db, self.protocol, no_touch=self.no_touch)
+        tracker = self.tracker
+        self.context = pack_context(
+            self.db,
+            self.protocol,
+            no_touch=self.no_touch,
+            tracker=0 if tracker is None else tracker.number,
+            remembers=tracker is not None and tracker.remembers,
+        )
         self.encode = resp3 if self.protocol == 3 else resp2
         self.reader.restricted = not self.authenticated
         # Whether every gate is open and each request gets a reply: then the fast way is the right one.
         open_to_all = (
             self.authenticated and not self.replies_off and not self.skip_reply and not self.is_confined
-        )
+        ) and (tracker is None or not tracker.caching)
         self.plain = open_to_all and self.queue is None
         self.queueing = self.queue if open_to_all else None
         """The queue between MULTI and EXEC, if frequent commands can go there without passing the gates."""

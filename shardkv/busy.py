@@ -21,7 +21,7 @@ from shardkv.wire import Batch, Reply, unpack_context
 if TYPE_CHECKING:
     from shardkv.worker import ProxyLink, Worker
 
-_NOT_REFUSED = frozenset({"commit", "release", "forget", "endwatch", "withdraw"})
+_NOT_REFUSED = frozenset({"commit", "release", "forget", "endwatch", "withdraw", "track", "untrack"})
 
 _FIRST_BYTE = 0x80
 """A message between processes of more than one byte begins with this byte or a higher one, a reply to a
@@ -105,12 +105,12 @@ class Busy:
         shard = self.worker.shard
         context = unpack_context(args[0] >> SLOT_BITS)
         command = BY_ID[context.command_id]
-        if command.flags & Flag.ALLOW_BUSY or (command.internal and command.flags & Flag.LOADING):
-            [reply] = shard.run([args], link if command.internal else None)
-            return reply
         if command.name in _NOT_REFUSED:
             self._rest.append(Postponed(link, args))
             return None
+        if command.flags & Flag.ALLOW_BUSY or (command.internal and command.flags & Flag.LOADING):
+            [reply] = shard.run([args], link if command.internal else None)
+            return reply
         running = shard.scripts.running
         assert running is not None
         return ENCODERS[context.protocol](CommandError(running.busy_error))

@@ -1,6 +1,7 @@
 """Publish/subscribe, a shard's part: which proxies have subscribers for what.
 
-A channel is at home on the shard of its name, so a message goes there; patterns are known on every shard. A
+A channel is at home on the shard of its name, so a message goes there; patterns are known on every shard,
+and so are the channels of keyspace notifications, on which each shard publishes what its own keys do. A
 proxy says how many of its clients have subscribed to a name here whenever that changes (LISTEN), and gets
 each message that any of them waits for once, in its outbox. What it is told there comes in the order in which
 it has happened: a subscription counts from its acknowledgement on, for the messages as well as for the
@@ -24,9 +25,13 @@ SHARD_CHANNEL: Final = 2
 KINDS: Final = (CHANNEL, PATTERN, SHARD_CHANNEL)
 """What clients subscribe to. The channels of sharded publish/subscribe have names of their own."""
 
+INVALIDATED: Final = 3
+"""In place of such a kind: what clients that track keys have to know (see shardkv.tracking)."""
+
 Message = tuple[int, bytes, bytes, list[bytes]]
 """What was published, for one proxy: kind and name of the channel, the message, and the patterns that its
-clients have subscribed to and the channel matches."""
+clients have subscribed to and the channel matches. Or INVALIDATED, the numbers of trackers in 4 bytes each,
+nothing, and the keys that have changed, none if all may have."""
 
 LOST: Final = None
 
@@ -44,6 +49,14 @@ Change = tuple[int, bytes, int]
 """Kind, name, and how many clients of a proxy have subscribed to it now."""
 
 _NO_DATABASE = -1
+
+_NOTIFICATIONS = (b"__keyspace@", b"__keyevent@")
+
+
+def arises_anywhere(kind: int, name: bytes) -> bool:
+    """Whether messages on what clients subscribe to come from all shards, which all have to know of it:
+    patterns, and the channels of keyspace notifications, which tell of keys of any shard."""
+    return kind == PATTERN or (kind == CHANNEL and name.startswith(_NOTIFICATIONS))
 
 
 def channel_lock(db: int, args: list[bytes]) -> tuple[list[LockKey], bool]:

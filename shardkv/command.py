@@ -246,6 +246,8 @@ class Command:
             )
         )
         self.writes = bool(self.flags & Flag.WRITE) or self.may_write
+        self.looks = not self.flags & Flag.WRITE
+        """Whether what it looks at is what its client has read, and not what it needs in order to write."""
         self.code = self.id << SLOT_BITS
         # A subcommand's own word is the request's second, and stays there.
         self.propagated_name = self.name.split("|")[0].upper().encode()

@@ -30,6 +30,8 @@ class Draft:
         """The changes that others are to be told of: database, key, event."""
         self.messages: list[tuple[int, bytes, bytes]] = []
         """What is to be published: kind and name of a channel, and the message."""
+        self.flushes = False
+        """Whether clients that track keys have to hear that databases were emptied."""
         self._shard = shard
         self._logged_db = START_OF_FILE
         self._undo: list[Callable[[], None]] = []
@@ -42,7 +44,7 @@ class Draft:
     @property
     def is_empty(self) -> bool:
         """Whether nothing has been changed."""
-        return not self.records and not self.events and not self.messages
+        return not (self.records or self.events or self.messages or self.flushes)
 
     @contextmanager
     def open(self) -> Iterator[None]:
@@ -68,6 +70,8 @@ class Draft:
         """Lets the changes count: tells those who want to hear of them, and lets go what is gone."""
         for content in self._emptied:
             self._shard.graveyard += content.clear()
+        if self.flushes:
+            self._shard.tracking.flushed()
         for db, key, event in self.events:
             self._shard.observe(db, key, event)
         for kind, channel, message in self.messages:

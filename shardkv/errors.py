@@ -446,6 +446,41 @@ def not_between(low: str, high: str) -> str:
     return f"argument must be between {low} and {high} inclusive"
 
 
+TRACKING_MODE = (
+    b"ERR You can't switch BCAST mode on/off before disabling tracking for this client, and then re-enabling "
+    b"it with a different mode."
+)
+TRACKING_OPT = (
+    b"ERR You can't switch OPTIN/OPTOUT mode before disabling tracking for this client, and then re-enabling "
+    b"it with a different mode."
+)
+TRACKING_PREFIX_WITHOUT_BCAST = b"ERR PREFIX option requires BCAST mode to be enabled"
+TRACKING_BCAST_WITH_OPT = b"ERR OPTIN and OPTOUT are not compatible with BCAST"
+TRACKING_BOTH_OPTS = b"ERR You can't specify both OPTIN mode and OPTOUT mode"
+TRACKING_ONE_REDIRECT = b"ERR A client can only redirect to a single other client"
+TRACKING_REDIRECT_UNKNOWN = b"ERR The client ID you want redirect to does not exist"
+TOO_MANY_TRACKERS = b"ERR too many clients track keys"
+CACHING_WITHOUT_OPT = (
+    b"ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode "
+    b"enabled"
+)
+CACHING_YES_WITHOUT_OPTIN = b"ERR CLIENT CACHING YES is only valid when tracking is enabled in OPTIN mode."
+CACHING_NO_WITHOUT_OPTOUT = b"ERR CLIENT CACHING NO is only valid when tracking is enabled in OPTOUT mode."
+
+
+def overlapping_prefixes(prefix: bytes, other: bytes, *, existing: bool) -> bytes:
+    what = b"an existing" if existing else b"another provided"
+    return b"ERR Prefix '%b' overlaps with %b prefix '%b'. Prefixes for a single client must not overlap." % (
+        prefix,
+        what,
+        other,
+    )
+
+
+def wrong_event_class(letters: str) -> str:
+    return f"Invalid event class character. Use '{letters}'."
+
+
 def not_one_of(names: Sequence[str]) -> str:
     return f"argument(s) must be one of the following: {', '.join(names)}"
 

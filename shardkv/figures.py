@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from shardkv import clock
-from shardkv.channels import CHANNEL, PATTERN, SHARD_CHANNEL
+from shardkv.channels import CHANNEL, PATTERN, SHARD_CHANNEL, arises_anywhere
 from shardkv.latency import Durations, scaled
 
 if TYPE_CHECKING:
@@ -87,6 +87,11 @@ class WorkerFigures(msgspec.Struct):
     pubsub_patterns: int
     """The same on every shard."""
     pubsubshard_channels: int
+    tracked_keys: int
+    """Keys that clients have read which want to know of changes, and pairs of such a key and a client."""
+    tracked_items: int
+    tracked_prefixes: int
+    """The same on every shard."""
     log: LogFigures | None
     durations: dict[str, Durations]
     """Of each command that clients call: how long it took (see shardkv.latency)."""
@@ -123,9 +128,15 @@ def figures(worker: Worker, *, durations: bool) -> WorkerFigures:
         commands={name: (stats.calls, stats.ns, stats.failed) for name, stats in shard.stats.items()},
         parts_ns={name: stats.ns for name, stats in shard.part_stats.items()},
         errors=shard.totals.errors,
-        pubsub_channels=len(shard.channels.names(CHANNEL)),
+        # What is known to every shard is counted on one.
+        pubsub_channels=sum(
+            shard.index == 0 or not arises_anywhere(CHANNEL, name) for name in shard.channels.names(CHANNEL)
+        ),
         pubsub_patterns=len(shard.channels.names(PATTERN)),
         pubsubshard_channels=len(shard.channels.names(SHARD_CHANNEL)),
+        tracked_keys=shard.tracking.keys,
+        tracked_items=shard.tracking.items,
+        tracked_prefixes=shard.tracking.prefixes,
         log=None if worker.journal.log is None else _log(worker.journal.log),
         durations={
             name: scaled(stats.durations, stats.calls)

@@ -77,7 +77,7 @@ _HARMLESS = (
     """
     acl-pubsub-default acllog-max-len enable-module-command enable-protected-configs
     extended-redis-compatibility list-compress-depth list-max-ziplist-entries list-max-ziplist-value
-    locale-collate lua-enable-deprecated-api lua-enable-insecure-api tracking-table-max-keys
+    locale-collate lua-enable-deprecated-api lua-enable-insecure-api
     """
 )
 
@@ -93,7 +93,6 @@ FIXED: dict[str, tuple[str, ...]] = {
     "maxmemory-clients": ("0",),
     "min-replicas-to-write": ("0",),
     "min-slaves-to-write": ("0",),
-    "notify-keyspace-events": ("",),
     "rdma-port": ("0",),
     "replicaof": ("", "no one"),
     "save": ("",),

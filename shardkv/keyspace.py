@@ -57,6 +57,7 @@ class Owner(Protocol):
     misses: int
     expired_keys: int
     observers: list[Observer]
+    notifications: Any
     config: Any
     graveyard: deque[list[Slot] | Collection | Deadlines]
     snapshots: Snapshots
@@ -124,7 +125,7 @@ class Database:
 
     def exchange(self, other: Database) -> None:
         """Swaps contents with another database of the same shard."""
-        for name in sorted(set(self.__slots__) - {"index", "shard", "walk"}):
+        for name in sorted(set(Database.__slots__) - {"index", "shard", "walk"}):
             mine = getattr(self, name)
             setattr(self, name, getattr(other, name))
             setattr(other, name, mine)
@@ -140,7 +141,7 @@ class Database:
             slot = slot_of(key)
         value = self.slots[slot].get(key)
         shard = self.shard
-        if value is None or (self.expires and self._expire_if_due(key)):
+        if value is None or (self.expires and self.expire_if_due(key)):
             shard.misses += 1
             return None
         shard.hits += 1
@@ -173,7 +174,7 @@ class Database:
     def peek(self, key: bytes, slot: int = -1) -> Value | None:
         """As `read`, but leaves no trace."""
         value = self.slots[slot if slot >= 0 else slot_of(key)].get(key)
-        if value is None or (self.expires and self._expire_if_due(key)):
+        if value is None or (self.expires and self.expire_if_due(key)):
             return None
         return value
 
@@ -188,7 +189,7 @@ class Database:
         if slot < 0:
             slot = slot_of(key)
         value = self.slots[slot].get(key)
-        if value is None or (self.expires and self._expire_if_due(key)):
+        if value is None or (self.expires and self.expire_if_due(key)):
             return None
         if self.walk is not None:
             self.walk.before_change(self, slot, key)
@@ -290,6 +291,16 @@ class Database:
         if shard.observers:
             shard.observe(self, key, event)
 
+    def tell(self, key: bytes, event: str) -> None:
+        """Names another event of a change that `changed` or `put` has told of already, or that is none worth
+        logging."""
+        shard = self.shard
+        if shard.observers:
+            shard.observe(self, key, event)
+
+    def created(self, key: bytes) -> None:
+        """A key is about to be made anew, in a way that `put` cannot see."""
+
     def set_deadline(self, key: bytes, at_ms: int) -> None:
         """Gives a key that is there an expiry time, in ms since 1970."""
         if self.walk is not None:
@@ -304,7 +315,8 @@ class Database:
 
     # -- expiry ---------------------------------------------------------------------------------
 
-    def _expire_if_due(self, key: bytes) -> bool:
+    def expire_if_due(self, key: bytes) -> bool:
+        """Removes a key if its time has come; whether it had."""
         at_ms = self.expires.get(key)
         if at_ms is None or at_ms > self.shard.now_ms:
             return False

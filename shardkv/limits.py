@@ -292,6 +292,21 @@ SCRIPT_UNPACKED_DEPTH = 200
 SCRIPT_UNPACKED_VALUES = 7000
 """Values that `cmsgpack.unpack` returns at once: Lua's stack has no room for more (LUAI_MAXCSTACK)."""
 
+# -- tracked keys -----------------------------------------------------------------------------
+
+MAX_TRACKERS = 1 << 20
+"""Numbers for clients that track keys, of all proxies: what there is room for in a request's code."""
+
+MAX_DATABASES = 1 << 16
+"""Likewise."""
+
+PUSHES_HELD = 1000
+"""The same for what is told while a command over several shards is under way."""
+
+PUSHES_BEHIND_REPLY_BYTES = 64 * 1024
+"""What tells of changed keys while a reply before it is awaited; more than that becomes one word that says
+that all may have changed."""
+
 # -- memory -----------------------------------------------------------------------------------
 
 MEMORY_SAMPLES = 5

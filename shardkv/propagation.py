@@ -66,6 +66,8 @@ class Propagation(ABC):
         self.refusal: bytes | None = None
         """Why writing commands are refused now, if they are."""
         self.observers: list[Observer] = []
+        self.replaying = False
+        """Whether what happens has happened before, and only data is loaded."""
         self._replayed: dict[bytes, tuple[Handler, bool]] = {}
 
     @abstractmethod
@@ -184,6 +186,7 @@ class Propagation(ABC):
         """Called before requests are replayed: nothing is logged, and nothing expires."""
         self.now_ms = self.now_s = 0
         self._replay_db = self.database(0)
+        self.replaying = True
 
     def replay(self, args: list[Any]) -> None:
         """Runs a request from the append-only file. Raises CommandError if it cannot be run."""
@@ -215,6 +218,7 @@ class Propagation(ABC):
 
     def end_replay(self) -> None:
         """The shard is loaded; its figures begin at zero."""
+        self.replaying = False
         self.tick()
         self.last_batch_s = self.now_s
         self.dirty = self.hits = self.misses = self.expired_keys = 0

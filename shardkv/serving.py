@@ -109,6 +109,7 @@ class Serving:
             # What is done for one may make data for another: that is looked at in its turn.
             return
         self._busy = True
+        self.shard.tracking.writer = 0
         ready = self.waiters.ready
         held_up = []
         while ready:

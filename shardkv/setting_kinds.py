@@ -201,6 +201,34 @@ def memory_text(size: int) -> str:
     return str(size)
 
 
+class EventClasses(OneWord[frozenset[str]]):
+    """Classes of events of keys, a letter each, and where they are published."""
+
+    meaning = 'letters, or ""'
+
+    def read(self, text: str) -> frozenset[str]:
+        letters = frozenset(text)
+        if not letters <= set(_EVENT_LETTERS):
+            raise ValueError(errors.wrong_event_class(_EVENT_LETTERS))
+        return letters - {"A"} | _ALL_EVENTS if "A" in letters else letters
+
+    def format(self, value: frozenset[str]) -> str:
+        # As Redis tells it, which leaves out n where all of A are there.
+        if value >= _ALL_EVENTS:
+            value = value - _ALL_EVENTS - {"n"} | {"A"}
+        return "".join(letter for letter in _SHOWN_EVENT_LETTERS if letter in value)
+
+    def lines(self, value: frozenset[str]) -> list[str]:
+        return [quote(self.format(value) + ("n" if value >= _ALL_EVENTS | {"n"} else ""))]
+
+
+_EVENT_LETTERS = "Ag$lshzxeKEtmdn"
+"""In the order in which an error names them."""
+_SHOWN_EVENT_LETTERS = "Ag$lshzxetdnKEm"
+_ALL_EVENTS = frozenset("g$lshzxetd")
+"""What A stands for."""
+
+
 class SeveralWords(Kind[T]):
     """A value of several words, which may also come as one text with blanks, as in CONFIG SET."""
 

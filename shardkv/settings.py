@@ -23,6 +23,7 @@ from shardkv.setting_kinds import (
     BufferLimits,
     Choice,
     ClientBufferLimits,
+    EventClasses,
     Folder,
     Integer,
     KeyPatterns,
@@ -233,7 +234,7 @@ class Config:
     databases: int = setting(
         KEYSPACE,
         16,
-        Integer(1),
+        Integer(1, limits.MAX_DATABASES),
         """Databases that SELECT can choose from, numbered from 0.""",
         mutable=False,
     )
@@ -260,6 +261,23 @@ class Config:
         1,
         Integer(),
         """Minutes after which an access counter that OBJECT FREQ shows is lowered by one. 0: never.""",
+    )
+    notify_keyspace_events: frozenset[str] = setting(
+        KEYSPACE,
+        frozenset(),
+        EventClasses(),
+        """Events of keys to publish, on the channels __keyspace@<db>__:<key> (K) and
+        __keyevent@<db>__:<event> (E), of which at least one has to be asked for, with these classes: g
+        generic commands, $ strings, l lists, s sets, h hashes, z sorted sets, t streams, x expired keys, e
+        evicted keys, d modules, A all of these; n new keys, m keys that were not there. Empty: none, which
+        costs nothing.""",
+    )
+    tracking_table_max_keys: int = setting(
+        CLIENTS,
+        1_000_000,
+        Integer(0, INT64_MAX),
+        """Keys that are remembered, over all shards, for clients that cache what they have read (CLIENT
+        TRACKING). Beyond that the clients of other keys are told that these have changed. 0: no limit.""",
     )
     workers: int = setting(
         PROCESSES,

@@ -21,6 +21,7 @@ from shardkv.expiry import Deadlines
 from shardkv.keyspace import Database, Slot
 from shardkv.latency import Durations, count, fold
 from shardkv.locks import Transaction
+from shardkv.notifications import Notifications
 from shardkv.propagation import Effects, Propagation
 from shardkv.resp.replies import NULL_ARRAY, raw, resp2, resp3
 from shardkv.scans import Snapshots
@@ -28,6 +29,7 @@ from shardkv.scripts import Scripts
 from shardkv.serving import Request, Serving
 from shardkv.slots import SLOT_BITS, SLOT_MASK, slot_of
 from shardkv.slow import Slow
+from shardkv.tracking import Tracking
 from shardkv.transactions import Late, Link, Parked, Transactions
 from shardkv.values import Collection
 from shardkv.watches import Watches
@@ -82,9 +84,12 @@ class Shard(Propagation):
         self.transactions = Transactions(self)
         self.locks = self.transactions.locks
         self.watches = Watches(self)
+        self.tracking = Tracking(self)
         self.serving = Serving(self)
         self.ready = self.serving.waiters.ready
         self.channels = Channels()
+        self.notifications = Notifications(self)
+        self.new_database: type[Database] = Database
         self.tick()
         self.hits = self.misses = self.expired_keys = 0
         self.slow = Slow(config)
@@ -131,7 +136,7 @@ class Shard(Propagation):
         """The database of that number, made when first used."""
         db = self.databases.get(index)
         if db is None:
-            db = self.databases[index] = Database(self, index)
+            db = self.databases[index] = self.new_database(self, index)
             db.walk = self.draft
         return db
 
@@ -151,6 +156,10 @@ class Shard(Propagation):
                 else:
                     self.graveyard += db.clear()
         self.snapshots.clear()
+        if self.draft is None:
+            self.tracking.flushed()
+        elif self.tracking:
+            self.draft.flushes = True
         return removed
 
     def observe(self, db: Database, key: bytes, event: str) -> None:
@@ -258,7 +267,7 @@ class Shard(Propagation):
         return replies
 
     def _bind(self, context: int) -> Bound:
-        index, no_touch, protocol, command_id = unpack_context(context)
+        index, no_touch, protocol, command_id, tracker, remembers = unpack_context(context)
         command = BY_ID[command_id]
         part = protocol == RAW
         stats = self._stats_of(command, part=part)
@@ -271,6 +280,8 @@ class Shard(Propagation):
         if singly:
             handler = self.slow.timed(handler, stats)
         stats.together = not singly
+        if tracker:
+            handler = self.tracking.followed(handler, command, tracker, remembers=remembers)
         bound = (handler, self.database(index), ENCODERS[protocol], command.writes, command, stats)
         self._bounds[context] = bound
         return bound
@@ -310,6 +321,11 @@ class Shard(Propagation):
         for stats in self.stats.values():
             fold(stats.durations)
 
+    def unbind(self, tracker: int) -> None:
+        """Forgets what the codes of a client that tracks keys stand for."""
+        for context in [one for one in self._bounds if unpack_context(one).tracker == tracker]:
+            del self._bounds[context]
+
     def reset_stats(self) -> None:
         """Has the figures of commands and errors begin at zero."""
         self.stats.clear()
@@ -343,6 +359,8 @@ class Shard(Propagation):
             return CommandError(self.refusal), []
         stats = self.stats.get(command.name) or self._stats_of(command)
         args: list[Any] = [slot_of(words[1]) if command.one_key else 0, *words[1:]]
+        if self.tracking.reader and command.flags & Flag.READONLY:
+            self.tracking.remember(self.tracking.reader, command, args)
         begun_ns = clock.perf_counter_ns()
         value: Any
         try:

@@ -139,6 +139,7 @@ class Transactions:
 
     def _run_parked(self) -> None:
         """Runs, in order of arrival, every waiting request that nothing holds up any more."""
+        self.shard.tracking.writer = 0
         waiting, self._parked = self._parked, []
         for parked in waiting:
             self.locks.leave(parked.keys, whole=parked.whole)

@@ -54,10 +54,30 @@ decode_batch = msgspec.msgpack.Decoder(list[list[Any]]).decode
 decode_replies = msgspec.msgpack.Decoder(Replies).decode
 
 
-def pack_context(db: int, protocol: int, *, no_touch: bool = False) -> int:
+_DB_BITS: Final = (limits.MAX_DATABASES - 1).bit_length()
+
+
+def pack_context(
+    db: int, protocol: int, *, no_touch: bool = False, tracker: int = 0, remembers: bool = False
+) -> int:
     """The part of a request's code that a session holds: the selected database, the reply format (2 or 3 for
-    RESP, `RAW` for a MessagePack value), and whether keys' times of access stay as they are."""
-    return ((db << 1 | no_touch) << 2 | protocol) << COMMAND_BITS << SLOT_BITS
+    RESP, `RAW` for a MessagePack value), whether keys' times of access stay as they are, and the number of a
+    client that tracks keys (see shardkv.tracking; 0 for any other), with whether it is remembered what it
+    reads. 64 bits have room for it all."""
+    client = (tracker << 1 | remembers) << _DB_BITS
+    return (((client | db) << 1 | no_touch) << 2 | protocol) << COMMAND_BITS << SLOT_BITS
+
+
+_REMEMBERS: Final = pack_context(0, 0, remembers=True)
+_KEPT: Final = pack_context(0, 0, no_touch=True, tracker=limits.MAX_TRACKERS - 1, remembers=True)
+
+
+def part_context(context: int, db: int, *, looks: bool) -> int:
+    """The context of what a coordinator asks of shards for a session with that context: MessagePack values,
+    of a database. `looks` says that the command as a whole only looks; what another one looks at on its way
+    is not what the client has read."""
+    kept = context & (_KEPT if looks else _KEPT & ~_REMEMBERS)
+    return kept | pack_context(db, RAW)
 
 
 def pack_code(context: int, command_id: int, slot: int) -> int:
@@ -72,12 +92,22 @@ class Context(NamedTuple):
     no_touch: bool
     protocol: int
     command_id: int
+    tracker: int = 0
+    remembers: bool = False
 
 
 def unpack_context(code: int) -> Context:
     """What a code without its slot (`code >> SLOT_BITS`) stands for."""
     context = code >> COMMAND_BITS
-    return Context(context >> 3, bool(context & 4), context & 3, code & (MAX_COMMANDS - 1))
+    client = context >> 3 >> _DB_BITS
+    return Context(
+        context >> 3 & (limits.MAX_DATABASES - 1),
+        bool(context & 4),
+        context & 3,
+        code & (MAX_COMMANDS - 1),
+        client >> 1,
+        bool(client & 1),
+    )
 
 
 class FrameWriter:

@@ -17,7 +17,7 @@ from typing import Any
 
 from shardkv import allocator, clock, control, errors, figures, limits, logs
 from shardkv.busy import Busy, Postponed
-from shardkv.channels import LOST, encode_told
+from shardkv.channels import INVALIDATED, LOST, encode_told
 from shardkv.chores import bury, expire_due
 from shardkv.command import BY_ID, Command, Flag
 from shardkv.commands.memory import memory_of
@@ -205,6 +205,7 @@ class Worker:
         while self.shard.channels.proxies < proxies and clock.monotonic() < until_s and not self.stopping:
             self.turn(max(0.0, until_s - clock.monotonic()))
         self.loading = False
+        self.follow_events()
         self.channel.send(control.Ready())
         self._report_doubt(list(self.shard.transactions.open))
 
@@ -275,13 +276,18 @@ class Worker:
                 # Somebody waits for keys that have just expired.
                 self.shard.serving.serve()
                 self._next_cron_s = now_s
+            if self.shard.channels.outboxes:
+                # And somebody wants to hear of it.
+                self._next_cron_s = now_s
         if self.shard.graveyard:
             bury(self.shard, budget_s)
         self.step(budget_s)
 
     def _take(self, link: ProxyLink) -> None:
         """Runs the batches that have come from a proxy."""
-        self.shard.tick()
+        if not self.loading:
+            # While data is loaded nothing expires, so time stands still.
+            self.shard.tick()
         link.batches = self.receive(link)
         self.taking = link
         try:
@@ -377,6 +383,7 @@ class Worker:
     def _hand_out_messages(self) -> None:
         """Adds what was published to what the proxies are sent. Those that only listen get it at once, so
         that it is on its way to them when a publisher hears that it is done."""
+        self.shard.tracking.hand_out()
         told_ns = clock.perf_counter_ns()
         outboxes, self.shard.channels.outboxes = self.shard.channels.outboxes, {}
         for proxy, entries in outboxes.items():
@@ -385,9 +392,11 @@ class Worker:
                 continue
             loses = link.writer.backlog_bytes > limits.MESSAGES_BACKLOG_BYTES
             if loses:
+                lost = [entry for entry in entries if isinstance(entry, tuple)]
                 entries = [entry for entry in entries if isinstance(entry, int)]
                 if not link.loses_messages:
                     logger.warning("proxy %d does not take what is published, its subscribers lose it", proxy)
+                if not link.loses_messages or any(entry[0] == INVALIDATED for entry in lost):
                     entries.append(LOST)
             link.loses_messages = loses
             if entries:
@@ -419,7 +428,13 @@ class Worker:
         self.shard.watches.forget_proxy(proxy)
         self.shard.channels.forget_proxy(proxy)
         self.shard.tells_calls.discard(proxy)
+        self.shard.tracking.forget_proxy(proxy)
         self._report_doubt(self.shard.transactions.forget_proxy(proxy))
+
+    def follow_events(self) -> None:
+        """Publishes the events of keys that the settings ask for, and no others."""
+        notifications = self.shard.notifications
+        self._after_script(lambda: notifications.follow(self.config.notify_keyspace_events))
 
     def _after_script(self, work: Callable[[], None]) -> None:
         """Does at once what must not come into the midst of a script, or as soon as that is done."""
@@ -512,6 +527,8 @@ def _config_set(worker: Worker, body: Any) -> Any:
     changed = worker.config.set([(name, text) for name, text in body])
     if "loglevel" in changed:
         logs.set_level(worker.config)
+    if "notify-keyspace-events" in changed and not worker.loading:
+        worker.follow_events()
     worker.journal.settings_changed(changed)
     worker.settings_changed()
     return None

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shardkv.channels import PATTERN
 from shardkv.chores import bury, expire_due
 from shardkv.drafts import Draft
 from shardkv.walk import Walk
@@ -243,3 +244,19 @@ def test_others_are_told_when_it_counts() -> None:
     with drafting(local) as draft:
         local.call("GET", "a")
     assert draft.is_empty
+
+
+def test_a_draft_that_is_undone_publishes_no_events() -> None:
+    local = Local(notify_keyspace_events=frozenset("E$g"))
+    [shard] = local.shards
+    shard.notifications.follow(local.config.notify_keyspace_events)
+    shard.channels.listen(0, 0, [(PATTERN, b"*", 1)])
+    for counts in (False, True):
+        draft = Draft(shard)
+        with draft.open():
+            local.call("SET", "k", "1")
+            local.call("DEL", "k")
+        assert not shard.channels.outboxes
+        draft.publish() if counts else draft.undo()
+    events = [entry[1] for entry in shard.channels.outboxes[0] if isinstance(entry, tuple)]
+    assert events == [b"__keyevent@0__:set", b"__keyevent@0__:del"]

@@ -109,15 +109,22 @@ def test_a_slow_reader_makes_a_backlog_that_is_counted(pipe: Pipe) -> None:
 
 
 @given(
-    db=st.integers(0, 2**16),
+    db=st.integers(0, 2**16 - 1),
     no_touch=st.booleans(),
     protocol=st.integers(0, 3),
     command=st.integers(0, 1023),
     slot=st.integers(0, 16383),
+    tracker=st.integers(0, 2**20 - 1),
+    remembers=st.booleans(),
 )
 def test_a_code_holds_what_was_packed(
-    db: int, no_touch: bool, protocol: int, command: int, slot: int
+    db: int, no_touch: bool, protocol: int, command: int, slot: int, tracker: int, remembers: bool
 ) -> None:
-    code = wire.pack_code(wire.pack_context(db, protocol, no_touch=no_touch), command, slot)
+    context = wire.pack_context(db, protocol, no_touch=no_touch, tracker=tracker, remembers=remembers)
+    code = wire.pack_code(context, command, slot)
+    assert code < 2**64
     assert code & (2**SLOT_BITS - 1) == slot
-    assert wire.unpack_context(code >> SLOT_BITS) == (db, no_touch, protocol, command)
+    assert wire.unpack_context(code >> SLOT_BITS) == (db, no_touch, protocol, command, tracker, remembers)
+    for looks in (False, True):
+        part = wire.unpack_context(wire.part_context(context, 3, looks=looks) >> SLOT_BITS)
+        assert part == (3, no_touch, wire.RAW, 0, tracker, remembers and looks)

@@ -12,6 +12,7 @@ from proxy.commands import (
     monitor,
     pubsub,
     server,
+    tracking,
     transactions,
     wait,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "monitor",
     "pubsub",
     "server",
+    "tracking",
     "transactions",
     "wait",
 ]

@@ -191,6 +191,8 @@ def _reset(session: Session) -> Status:
     session.authenticated = not session.proxy.config.requirepass
     session.no_evict = session.no_touch = False
     session.replies_off = session.muted = False
+    if session.tracker is not None:
+        session.proxy.tracking.turn_off(session)
     session.settle()
     return Status(b"RESET")
 

@@ -42,6 +42,7 @@ from shardkv.commands import (
     stream_reads,
     streams,
     strings,
+    tracking,
     transfer,
     waiting,
 )
@@ -88,6 +89,7 @@ __all__ = [
     "stream_reads",
     "streams",
     "strings",
+    "tracking",
     "transfer",
     "waiting",
 ]

@@ -105,6 +105,8 @@ def restore_(db: Database, args: list[Any]) -> Any:
             db.shard.propagate(db, b"DEL", key)
         return OK
     touched_s = db.touched_s[slot]
+    if there:
+        db.created(key)
     db.put(key, value, "restore", slot)
     if at_ms is not None:
         db.set_deadline(key, at_ms)

@@ -247,6 +247,8 @@ def _move(
     db: Database, source: bytes, event_from: str, target: Database, destination: bytes, event_to: str
 ) -> None:
     """Takes a value that is there, with its deadline, to another key or database."""
+    # What has expired there is gone before anything is moved.
+    target.peek(destination)
     at_ms = db.expires.get(source)
     value = db.take(source)
     assert value is not None
@@ -255,6 +257,9 @@ def _move(
 
 
 def _place(db: Database, key: bytes, value: values.Value, at_ms: int | None, event: str) -> None:
+    if db.peek(key) is not None:
+        # As in Redis, which removes what is there, so that the key is a new one.
+        db.created(key)
     db.put(key, value, event)
     if at_ms is not None:
         db.set_deadline(key, at_ms)

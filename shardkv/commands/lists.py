@@ -274,7 +274,7 @@ def ltrim(db: Database, args: list[Any]) -> Any:
         db.changed(key, "ltrim")
     elif db.shard.observers:
         # Nothing goes, and nothing is logged, but Redis tells of it all the same.
-        db.shard.observe(db, key, "ltrim")
+        db.tell(key, "ltrim")
     return OK
 
 

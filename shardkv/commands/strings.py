@@ -274,7 +274,7 @@ def getdel(db: Database, args: list[Any]) -> Any:
 def delifeq(db: Database, args: list[Any]) -> Any:
     """Delete key if value matches string."""
     slot, key, comparison = args
-    if db.read_string(key, slot) != comparison:
+    if db.edit_string(key, slot) != comparison:
         return 0
     _delete(db, key, slot)
     return 1

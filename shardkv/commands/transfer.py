@@ -11,6 +11,9 @@ from shardkv.command import READONLY, WRITE, Key, command
 from shardkv.keyspace import Database
 from shardkv.values import recreate
 
+_NEW_EVEN_IF_THERE = ("rename_to", "copy_to")
+"""The events of commands that remove first what the key holds, as keyspace notifications tell."""
+
 
 @command("CONTENT key newkey", group="generic", since="0.1.0", flags=READONLY, keys=(Key(1),), internal=True)
 def content(db: Database, args: list[Any]) -> list[list[bytes]] | None:
@@ -30,6 +33,8 @@ def build(db: Database, args: list[Any]) -> int:
     there = target.peek(key) is not None
     if there and not replace:
         return 0
+    if not there or event in _NEW_EVEN_IF_THERE:
+        target.created(key)
     target.remove(key)
     shard.rebuild(target, requests)
     if there:

@@ -122,7 +122,7 @@ def test_a_file(write: Write, tmp_path: Path) -> None:
         ("appenddirname ..", "appenddirname: appenddirname can't be a path, just a dirname"),
         ('appendfilename ""', "appendfilename: appendfilename can't be empty"),
         ("dir nowhere", "dir: No such file or directory"),
-        ("databases 0", "databases: argument must be between 1 and 2147483647 inclusive"),
+        ("databases 0", "databases: argument must be between 1 and 65536 inclusive"),
         ("bind" + " ::1" * 17, "bind: Too many bind addresses specified."),
         ("bind", "bind: wrong number of arguments"),
         (

@@ -30,7 +30,7 @@ def tell(stage: Stage, *entries: Entry) -> None:
 
 def changes(stage: Stage) -> list[Any]:
     """What the shard has to be told: subscriptions, and the numbers of changes that it has to acknowledge."""
-    first, *others = stage.proxy.backends[0].greeting()
+    first, *others = stage.proxy.pubsub.homes[0].greeting()
     assert first[1] == 0
     return [first[2], [number for _, number, _ in others]]
 

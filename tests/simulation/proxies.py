@@ -200,7 +200,7 @@ class ProxyProcess:
 class Client:
     """A client and its session. Sends its next command when it has the reply to the last."""
 
-    no_touch = False
+    tracker = None
     db = 0
     context = pack_context(0, 2)
     encode = staticmethod(resp2)
