@@ -5,7 +5,7 @@ can carry."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from proxy.passwords import is_user
@@ -231,8 +231,8 @@ def line(session: Session) -> bytes:
     query, waiting, replies = session.waiting_bytes
     command = session.last_command
     queued = -1 if session.queue is None else len(session.queue.requests)
-    queued_bytes = sum(len(word) for word in _queued_words(session))
     watched = 0 if session.watch is None else len(session.watch.keys)
+    queued_bytes = session.queued_bytes
     library = session.library
     redirect = -1 if session.tracker is None else session.tracker.redirect
     names = ((), (), ()) if session.subscriber is None else session.subscriber.names
@@ -249,13 +249,6 @@ def line(session: Session) -> bytes:
         f"lib-name={_shown(library[b'lib-name'])} lib-ver={_shown(library[b'lib-ver'])} "
         f"tot-net-in={session.bytes_in} tot-net-out={session.bytes_out} tot-cmds={session.requests}"
     ).encode()
-
-
-def _queued_words(session: Session) -> Iterator[bytes]:
-    """What a client has queued since MULTI."""
-    if session.queue is not None:
-        for _, args in session.queue.requests:
-            yield from args
 
 
 def _shown(text: bytes) -> str:

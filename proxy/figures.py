@@ -47,6 +47,7 @@ class ProxyFigures(msgspec.Struct):
     """Commands, bytes in, bytes out."""
     output_limit_disconnections: int
     query_limit_disconnections: int
+    evicted_clients: int
     commands: dict[str, tuple[int, int, int, int]]
     """Of each command that proxies answer or coordinate: calls, running time in ns, calls that failed, and
     requests that were rejected."""
@@ -169,6 +170,7 @@ def _of_proxy(proxy: Proxy, body: Any) -> ProxyFigures:
         per_second=proxy.rates.per_second(),
         output_limit_disconnections=counters.output_limit_disconnections,
         query_limit_disconnections=counters.query_limit_disconnections,
+        evicted_clients=proxy.client_memory.evicted,
         commands={
             name: (command.calls, command.ns, command.failed, command.rejected)
             for name, command in counters.commands.items()

@@ -12,6 +12,7 @@ from proxy.multi import NOT_QUEUED
 from shardkv import errors
 from shardkv.command import Command, Flag
 from shardkv.errors import CommandError
+from shardkv.slots import slot_of
 
 if TYPE_CHECKING:
     from proxy.session import Session
@@ -50,4 +51,32 @@ def subscribed(session: Session, command: Command, args: list[Any]) -> None:
         raise CommandError(errors.not_while_subscribed(command.name))
 
 
-GATES: tuple[Gate, ...] = (arity, authenticated, queueing, subscribed)
+def memory(session: Session, command: Command, args: list[Any]) -> None:
+    """While shards use more memory than they may, what concerns them is not queued, and what would need
+    memory is refused. Commands of a single shard are refused by that itself, which knows better."""
+    full = session.proxy.full_shards
+    if not full:
+        return
+    queue = session.queue
+    if queue is not None and command.name == "exec":
+        requests = [(one, words) for one, words in queue.requests if one.flags & Flag.DENYOOM]
+    elif (queue is not None and command.name not in NOT_QUEUED) or (
+        command.flags & Flag.DENYOOM and len(_shards(session, command, args)) > 1
+    ):
+        requests = [(command, args)]
+    else:
+        return
+    if any(full & _shards(session, one, words) for one, words in requests):
+        raise CommandError(errors.OUT_OF_MEMORY)
+
+
+def _shards(session: Session, command: Command, args: list[Any]) -> set[int]:
+    """The shards that a command concerns: all, if it names none."""
+    proxy = session.proxy
+    positions = command.route_positions(args)
+    if not positions:
+        return set(range(len(proxy.backends)))
+    return {proxy.slot_table[slot_of(args[position])] for position in positions}
+
+
+GATES: tuple[Gate, ...] = (arity, authenticated, queueing, subscribed, memory)

@@ -171,9 +171,9 @@ def memory(proxy: Proxy, figures: Figures) -> Fields:
         "number_of_cached_scripts": max((worker.cached_scripts for worker in figures.workers), default=0),
         "number_of_functions": max((worker.functions for worker in figures.workers), default=0),
         "number_of_libraries": max((worker.libraries for worker in figures.workers), default=0),
-        "maxmemory": 0,
-        "maxmemory_human": "0B",
-        "maxmemory_policy": "noeviction",
+        "maxmemory": proxy.config.maxmemory,
+        "maxmemory_human": size_text(proxy.config.maxmemory),
+        "maxmemory_policy": proxy.config.maxmemory_policy,
         "mem_fragmentation_ratio": f"{used.resident_bytes / used.used_bytes if used.used_bytes else 0:.2f}",
         "mem_fragmentation_bytes": used.resident_bytes - used.used_bytes,
         "mem_not_counted_for_evict": 0,
@@ -275,10 +275,12 @@ def stats(proxy: Proxy, figures: Figures) -> Fields:
         "expired_time_cap_reached_count": sum(worker.expire_cycles_cut_short for worker in workers),
         "expire_cycle_cpu_milliseconds": sum(worker.expire_cycle_ns for worker in workers) // 1_000_000,
         "expired_keys": sum(worker.expired_keys for worker in workers),
-        "evicted_keys": 0,
-        "evicted_clients": 0,
-        "total_eviction_exceeded_time": 0,
-        "current_eviction_exceeded_time": 0,
+        "evicted_keys": sum(worker.evicted_keys for worker in workers),
+        "evicted_clients": sum(one.evicted_clients for one in proxies),
+        "total_eviction_exceeded_time": max((worker.eviction_exceeded_ms for worker in workers), default=0),
+        "current_eviction_exceeded_time": max(
+            (worker.eviction_exceeding_ms for worker in workers), default=0
+        ),
         "keyspace_hits": sum(worker.hits for worker in workers),
         "keyspace_misses": sum(worker.misses for worker in workers),
         "pubsub_channels": sum(worker.pubsub_channels for worker in workers),
@@ -471,6 +473,10 @@ def shards(proxy: Proxy, figures: Figures) -> Fields:
         if worker is not None:
             line["keys"] = sum(database.keys for database in worker.databases)
             line["expires"] = sum(database.expires for database in worker.databases)
+            if worker.share_bytes:
+                line["memory_counted"] = worker.counted_bytes
+                line["memory_share"] = worker.share_bytes
+                line["evicted"] = worker.evicted_keys
             line["hits"] = worker.hits
             line["misses"] = worker.misses
             line["waiting"] = worker.waiting_requests

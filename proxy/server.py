@@ -16,6 +16,7 @@ from proxy import tls
 from proxy.backend import NOBODY, Backend, Block, ValueBlock, new_block
 from proxy.blocking import Blocking
 from proxy.census import Census
+from proxy.client_memory import ClientMemory
 from proxy.commandlog import CommandLog
 from proxy.connection import Connection
 from proxy.coordinator import Coordinator
@@ -70,6 +71,11 @@ class Proxy:
         self.fast = self._fast
         """The commands that can go straight to the shard of their key: none while a shard is congested or
         clients are paused, so that every request is looked at before it goes anywhere."""
+        self.queueable = self._fast
+        """Those of them that can be queued between MULTI and EXEC without a look: none while a shard is
+        full."""
+        self.full_shards: frozenset[int] = frozenset()
+        """Shards that refuse what needs memory, because they use more than they may."""
         self.gates = GATES
         self.pause = pause
         self.sessions: dict[int, Session] = {}
@@ -85,6 +91,7 @@ class Proxy:
         """What took this process long, for LATENCY."""
         self.backends = [Backend(shard, loop, self.look_around, self.log) for shard in range(shards)]
         self.slot_backends = [self.backends[slot_table[slot]] for slot in range(SLOTS)]
+        self.client_memory = ClientMemory(self)
         self.pubsub = PubSub(self)
         self.tracking = Tracking(self)
         self.supervision = Supervision(self, channel)
@@ -205,6 +212,7 @@ class Proxy:
         self.counters.fold_durations(tracks=self.config.latency_tracking)
         for session in list(self.slow_readers):
             session.check_output_limit()
+        self.client_memory.tick()
         if self.config.timeout and now_s >= self._next_sweep_s:
             self._next_sweep_s = now_s + limits.IDLE_SWEEP_S
             self._close_idle(now_s - self.config.timeout)
@@ -261,6 +269,7 @@ class Proxy:
         """Counts from zero again."""
         self.counters = Counters()
         self.rates = Rates(self.counters)
+        self.client_memory.evicted = 0
         self.coordinator.reset_counters()
 
     # -- a pause --------------------------------------------------------------------------------
@@ -282,6 +291,7 @@ class Proxy:
         congested = any(backend.congested for backend in self.backends)
         careful = paused or congested or self.monitoring.active
         self.fast = {} if careful else self._fast
+        self.queueable = {} if careful or self.full_shards else self._fast
         stalled, self.stalled = self.stalled, set()
         for session in stalled:
             session.unstall()

@@ -155,7 +155,7 @@ class Session(Connection):
     def _enqueue(self, args: list[Any], block: Block, index: int) -> bool:
         """Queues a command of the most frequent kind, between MULTI and EXEC; False if it is another."""
         assert self.queueing is not None
-        known = self.proxy.fast.get(args[0])
+        known = self.proxy.queueable.get(args[0])
         if known is None or not known[1] <= len(args) <= known[2]:
             return False
         try:
@@ -347,6 +347,18 @@ class Session(Connection):
     def is_monitor(self) -> bool:
         """Whether it is shown the commands of all clients."""
         return self in self.proxy.monitoring.clients
+
+    @property
+    def queued_bytes(self) -> int:
+        """What the client has queued since MULTI."""
+        if self.queue is None:
+            return 0
+        return sum(len(word) for _, args in self.queue.requests for word in args)
+
+    @property
+    def taken_bytes(self) -> int:
+        """What is held for the client in all: `tot-mem` of CLIENT LIST."""
+        return sum(self.waiting_bytes) + self.queued_bytes
 
     @property
     def is_subscribed(self) -> bool:

@@ -30,6 +30,7 @@ from proxy.listeners import Listeners
 from proxy.pause import Pause
 from proxy.relay import Answers, Relay, topic
 from proxy.resolver import Message, Resolver
+from proxy.shares import Shares
 from shardkv import control, logs, worker
 
 logger = logging.getLogger("proxy.supervisor")
@@ -87,6 +88,7 @@ class Supervisor:
         self.pause = Pause()
         self.monitoring: set[int] = set()
         """The proxies with clients that monitor."""
+        self.shares = Shares(self)
         self._lock_fd = lock_fd
         self._selector = selectors.DefaultSelector()
         self._signals: deque[int] = deque()
@@ -148,6 +150,7 @@ class Supervisor:
         self.relay.expire(time.monotonic())
         self.resolve()
         now = time.monotonic()
+        self.shares.tick(now)
         for child in self.children:
             if not child.running and not self.stopping and child.restart_at <= now:
                 self._start(child)
@@ -167,6 +170,8 @@ class Supervisor:
         times = [child.restart_at - now for child in self.children if not child.running]
         if (deadline := self.relay.next_deadline()) is not None:
             times.append(deadline - now)
+        if (look_at := self.shares.next_deadline()) is not None:
+            times.append(look_at - now)
         if self.resolver.doubts:
             times.append(_ASK_AGAIN_S)
         if (watchdog_us := os.environ.get("WATCHDOG_USEC")) is not None:

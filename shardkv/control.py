@@ -33,6 +33,12 @@ FORGET: Final = "forget"
 """What is said about transactions whose outcome is not known (see proxy.resolver)."""
 
 
+SHARE: Final = "share"
+FULL: Final = "full shards"
+CLIENTS_MEMORY: Final = "clients' memory"
+"""What is said about the limit of memory (see proxy.shares)."""
+
+
 class Attach(msgspec.Struct, tag="attach"):
     """Comes with two file descriptors, to read from and to write to a process that has been (re)started."""
 

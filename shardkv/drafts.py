@@ -99,11 +99,11 @@ class Draft:
 
     def empty(self, db: Database) -> None:
         """Empties a database, and keeps its content."""
-        content = Database(self._shard, db.index)
+        content = type(db)(self._shard, db.index)
         content.exchange(db)
         self._emptied.append(content)
         self._kept.clear()
-        self._undo.append(lambda: db.exchange(content))
+        self._undo.append(lambda: _refill(db, content))
 
     def before_swap(self, one: Database, other: Database) -> None:
         """Keeps in mind that two databases are about to exchange their contents."""
@@ -112,6 +112,13 @@ class Draft:
 
     def _observe(self, db: Database, key: bytes, event: str) -> None:
         self.events.append((db, key, event))
+
+
+def _refill(db: Database, content: Database) -> None:
+    db.exchange(content)
+    if content.__class__ is not db.__class__:
+        # What is kept of the use of keys is something else now.
+        db.begin_marks()
 
 
 def _restore(db: Database, slot: int, key: bytes, value: Value | None, at_ms: int | None) -> None:

@@ -64,6 +64,8 @@ INVALID_NUMKEYS = b"ERR invalid numkeys value or out of range"
 INTERNAL = b"ERR internal error, the server's log tells more"
 PATTERN_TOO_LONG = b"ERR pattern is too long"
 
+OUT_OF_MEMORY = b"OOM command not allowed when used memory > 'maxmemory'."
+
 # -- transactions -----------------------------------------------------------------------------
 
 EXEC_ABORTED = b"EXECABORT Transaction discarded because of previous errors."
@@ -140,6 +142,10 @@ INVALID_SECOND_DB = b"ERR invalid second DB index"
 NO_FREQUENCY = (
     b"ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when "
     b"switching between policies at runtime LRU and LFU data will take some time to adjust."
+)
+NO_IDLE_TIME = (
+    b"ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching "
+    b"between policies at runtime LRU and LFU data will take some time to adjust."
 )
 
 BUSY_KEY = b"BUSYKEY Target key name already exists."
@@ -430,6 +436,8 @@ NOT_PARSED_AS_OCTAL = "argument couldn't be parsed as an octal number"
 NOT_A_MEMORY_VALUE = "argument must be a memory value"
 NO_PERCENTILES = "Invalid latency-tracking-info-percentiles parameters"
 PERCENTILE_OUT_OF_RANGE = "latency-tracking-info-percentiles parameters should sit between [0.0,100.0]"
+NOT_A_MEMORY_OR_PERCENT_VALUE = "argument must be a memory or percent value"
+OVER_100_PERCENT = "percentage argument must be less or equal to 100"
 WRONG_KEY_PATTERN = (
     "a pattern is a beginning of keys, two characters at least before the first *, with text after every "
     "*, and without {"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
+from itertools import islice
 
 _NEAR_BITS = 7
 """A narrow bucket spans 128 ms."""
@@ -88,6 +89,19 @@ class Deadlines:
         """Frees about so many, of a database that has been emptied."""
         for _ in range(min(count, len(self.at_ms))):
             self.remove(next(reversed(self.at_ms)))
+
+    def soonest(self, count: int) -> list[bytes]:
+        """About so many of the keys whose deadlines come first, in their order. Of keys with about the same
+        deadline not all are looked at."""
+        found: list[bytes] = []
+        for buckets in (self._near, self._far):
+            for number in heapq.nsmallest(count, buckets.order):
+                found += islice(buckets.keys[number], 4 * count)
+                if len(found) >= count:
+                    break
+            if found:
+                break
+        return heapq.nsmallest(count, found, key=self.at_ms.__getitem__)
 
     def due(self, now_ms: int) -> Iterator[bytes]:
         """Yields keys whose deadline has passed by more than a bucket's width, until there are no more.

@@ -58,6 +58,14 @@ class WorkerFigures(msgspec.Struct):
     hits: int
     misses: int
     expired_keys: int
+    evicted_keys: int
+    eviction_exceeded_ms: int
+    eviction_exceeding_ms: int
+    """How long more memory was used than is allowed because there was nothing to evict: in all, and by now if
+    it is so."""
+    counted_bytes: int
+    share_bytes: int
+    """Of memory, what counts for the limit, and the limit of this shard: both 0 if there is none."""
     changes: int
     """Changes since the start that a snapshot would have to contain."""
     lazyfree_pending: int
@@ -100,6 +108,7 @@ class WorkerFigures(msgspec.Struct):
 def figures(worker: Worker, *, durations: bool) -> WorkerFigures:
     """The worker's figures of this moment; with how long commands took if `durations` says so."""
     shard = worker.shard
+    eviction = worker.eviction
     loaded, total = worker.journal.progress
     return WorkerFigures(
         shard=worker.index,
@@ -111,6 +120,11 @@ def figures(worker: Worker, *, durations: bool) -> WorkerFigures:
         hits=shard.hits,
         misses=shard.misses,
         expired_keys=shard.expired_keys,
+        evicted_keys=shard.evicted_keys,
+        eviction_exceeded_ms=0 if eviction is None else eviction.exceeded_ms + eviction.current_exceeded_ms,
+        eviction_exceeding_ms=0 if eviction is None else eviction.current_exceeded_ms,
+        counted_bytes=0 if eviction is None else eviction.used_bytes,
+        share_bytes=0 if eviction is None else eviction.share_bytes,
         changes=shard.changes_since_save,
         lazyfree_pending=len(shard.graveyard),
         expire_cycle_ns=worker.expire_cycle_ns,
@@ -172,8 +186,10 @@ def _log(log: AppendLog) -> LogFigures:
 def reset(worker: Worker) -> None:
     """Counts from zero again, as CONFIG RESETSTAT wants it."""
     shard = worker.shard
-    shard.hits = shard.misses = shard.expired_keys = 0
     worker.expire_cycle_ns = worker.expire_cycles_cut_short = 0
+    shard.hits = shard.misses = shard.expired_keys = shard.evicted_keys = 0
     shard.reset_stats()
+    if worker.eviction is not None:
+        worker.eviction.exceeded_ms = 0
     if worker.journal.log is not None:
         worker.journal.log.delayed_fsync = 0

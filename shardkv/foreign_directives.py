@@ -12,7 +12,7 @@ _HARMLESS = (
     activerehashing active-expire-effort activedefrag active-defrag-cycle-max active-defrag-cycle-min
     active-defrag-cycle-us active-defrag-ignore-bytes active-defrag-max-scan-fields
     active-defrag-threshold-lower active-defrag-threshold-upper dynamic-hz hash-seed jemalloc-bg-thread
-    lazyexpire-nested-arbitrary-keys lazyfree-lazy-eviction lazyfree-lazy-expire lazyfree-lazy-server-del
+    lazyexpire-nested-arbitrary-keys lazyfree-lazy-expire lazyfree-lazy-server-del
     lazyfree-lazy-user-del lazyfree-lazy-user-flush loading-process-events-interval-bytes
     vset-force-single-threaded-execution
     """
@@ -30,13 +30,9 @@ _HARMLESS = (
     key-load-delay rdb-del-sync-files rdb-key-save-delay rdb-save-incremental-fsync rdb-version-check
     rdbchecksum rdbcompression sanitize-dump-payload stop-writes-on-bgsave-error
     """
-    # Which keys to evict, which has no effect while maxmemory is 0.
-    """
-    maxmemory-eviction-tenacity maxmemory-policy maxmemory-samples replica-ignore-maxmemory
-    slave-ignore-maxmemory
-    """
     # Details of replication, which has no effect without replicaof.
     """
+    replica-ignore-maxmemory slave-ignore-maxmemory
     dual-channel-replication-enabled masterauth masteruser min-replicas-max-lag min-slaves-max-lag primaryauth
     primaryuser propagation-error-behavior repl-backlog-size repl-backlog-ttl repl-disable-tcp-nodelay
     repl-diskless-load repl-diskless-sync repl-diskless-sync-delay repl-diskless-sync-max-replicas repl-mptcp
@@ -89,8 +85,6 @@ FIXED: dict[str, tuple[str, ...]] = {
     "cluster-enabled": ("no",),
     "daemonize": ("no",),
     "import-mode": ("no",),
-    "maxmemory": ("0",),
-    "maxmemory-clients": ("0",),
     "min-replicas-to-write": ("0",),
     "min-slaves-to-write": ("0",),
     "rdma-port": ("0",),

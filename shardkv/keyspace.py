@@ -17,7 +17,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator, KeysView
 from itertools import accumulate, islice
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, cast
 
 from shardkv import errors, limits
 from shardkv.errors import CommandError
@@ -52,6 +52,7 @@ class Owner(Protocol):
 
     now_ms: int
     now_s: int
+    loaded_s: int
     dirty: int
     hits: int
     misses: int
@@ -94,7 +95,7 @@ class Database:
 
     __slots__ = (
         *("_sizes", "deadlines", "expires", "field_deadlines", "has_collections", "index"),
-        *("shard", "slots", "touched_s", "walk"),
+        *("marks", "shard", "slots", "touched_s", "walk"),
     )
 
     def __init__(self, shard: Owner, index: int) -> None:
@@ -103,9 +104,11 @@ class Database:
         self.walk: Walk | None = None
         self._begin()
 
-    def clear(self) -> tuple[list[Slot], Deadlines, Deadlines]:
+    def clear(self) -> list[list[Slot] | Deadlines]:
         """Empties the database at once; returns what was in it, for the caller to free in slices."""
-        old = (self.slots, self.deadlines, self.field_deadlines)
+        old: list[list[Slot] | Deadlines] = [self.slots, self.deadlines, self.field_deadlines]
+        if self.marks:
+            old.append(cast(list[Slot], self.marks))
         self._begin()
         return old
 
@@ -122,6 +125,22 @@ class Database:
         """When any key of a slot was last accessed, in s. Keys of one slot share it, which costs next to
         nothing where a time for each key would cost as much as the key."""
         self._sizes = Sizes(-1, 0, 0)
+        self.begin_marks()
+
+    def begin_marks(self) -> None:
+        """From now on keeps, by slot, what this kind of database has to know of the use of each key (see
+        shardkv.recency): nothing, in a plain one."""
+        self.marks: list[dict[bytes, int]] = []
+
+    def mark(self, key: bytes) -> int | None:
+        """What is kept of the use of a key."""
+        return self.marks[slot_of(key)].get(key) if self.marks else None
+
+    def put_mark_back(self, key: bytes, mark: int) -> None:
+        """Has a key seem used as it was when `mark` was taken, if it is there still."""
+        marks = self.marks[slot_of(key)] if self.marks else {}
+        if key in marks:
+            marks[key] = mark
 
     def exchange(self, other: Database) -> None:
         """Swaps contents with another database of the same shard."""
@@ -180,7 +199,11 @@ class Database:
 
     def idle_s(self, key: bytes) -> int:
         """Seconds since a key was last accessed, at least."""
-        return max(0, self.shard.now_s - self.touched_s[slot_of(key)])
+        return self.slot_idle_s(slot_of(key))
+
+    def slot_idle_s(self, slot: int) -> int:
+        """Seconds since any key of a slot was last accessed, or the shard was loaded."""
+        return max(0, self.shard.now_s - max(self.touched_s[slot], self.shard.loaded_s))
 
     # -- changing -------------------------------------------------------------------------------
 
@@ -434,3 +457,15 @@ def string(value: Value | None) -> bytes | bytearray:
     if value.__class__ is bytearray:
         return value
     raise CommandError(errors.WRONG_TYPE)
+
+
+def with_doors(*doors: type[Database]) -> type[Database]:
+    """The kind of database that all of these make together, each a kind without attributes of its own whose
+    methods go on to `super()`. The databases of a shard change from one kind to another while running."""
+    known = _KINDS.get(doors)
+    if known is None:
+        known = _KINDS[doors] = type("Database", doors, {"__slots__": ()})
+    return known
+
+
+_KINDS: dict[tuple[type[Database], ...], type[Database]] = {(): Database}

@@ -315,6 +315,28 @@ MEMORY_SAMPLES = 5
 MEASURED_PARTS = 64
 """Parts of a collection, each with elements of its own, that it looks at in any case."""
 
+EVICTION_KEYS_LOOKED_AT = 1000
+"""Keys among which those are chosen that are evicted next."""
+
+EVICTION_S = 0.0005
+EVICTION_GROWTH = 1.15
+"""How long a command waits for keys to be evicted at most, with the default of maxmemory-eviction-tenacity;
+above that it grows by this factor for each step."""
+
+MEMORY_MEASUREMENT_REST = 20
+"""After the use of memory was measured, so many times as long as that took it is estimated."""
+
+MEMORY_SHARES_S = 0.1
+"""Between two looks at which shard may use how much memory."""
+
+LEAST_CLIENTS_BYTES = 128 * 1024
+"""maxmemory-clients is taken for this if it is less, so that clients can still ask for something (as
+Redis)."""
+
+MEASURED_CLIENTS = 500
+"""Of a proxy's clients, so many are measured between two decisions whom to evict, and all that are slow to
+read."""
+
 MEASURED_TABLE_KEYS = 1000
 
 # MEMORY STATS estimates what a database takes from so many of its keys on each shard.

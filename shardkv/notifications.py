@@ -62,9 +62,7 @@ class Notifications:
         self._by_key, self._by_event = "K" in letters, "E" in letters
         if self._names:
             shard.observers.append(self.tell)
-        shard.new_database = _TellingDatabase if self._names else Database
-        for db in shard.databases.values():
-            db.__class__ = shard.new_database
+        shard.use_door("notifications", _TellingDatabase if self._names else None)
 
     def tell(self, db: Database, key: bytes, event: str) -> None:
         """Publishes an event of a key, if it is wanted."""

@@ -50,7 +50,7 @@ class Propagation(ABC):
     serving: Serving
 
     def __init__(self) -> None:
-        self.now_ms = self.now_s = 0
+        self.now_ms = self.now_s = self.loaded_s = 0
         self.dirty = 0
         """Changes made by the command that runs now."""
         self.changes_since_save = 0
@@ -220,7 +220,7 @@ class Propagation(ABC):
         """The shard is loaded; its figures begin at zero."""
         self.replaying = False
         self.tick()
-        self.last_batch_s = self.now_s
+        self.last_batch_s = self.loaded_s = self.now_s
         self.dirty = self.hits = self.misses = self.expired_keys = 0
 
     def redo(self, records: bytes, transaction: Transaction) -> list[Reply]:

@@ -180,6 +180,34 @@ class Memory(OneWord[int]):
         return [memory_text(value)]
 
 
+class MemoryOrPercent(OneWord[int]):
+    """A size in bytes, or a percentage as a negative number."""
+
+    meaning = "a size in bytes, kb, mb or gb, or a percentage from 0% to 100%"
+
+    def read(self, text: str) -> int:
+        if text.endswith("%"):
+            percent = canonical_integer(text[:-1].encode("utf-8", "surrogateescape"))
+            if percent is None or percent < 0:
+                raise ValueError(errors.NOT_A_MEMORY_OR_PERCENT_VALUE)
+            if percent > 100:
+                raise ValueError(errors.OVER_100_PERCENT)
+            return -percent
+        try:
+            size = memory_size(text)
+        except ValueError:
+            raise ValueError(errors.NOT_A_MEMORY_OR_PERCENT_VALUE) from None
+        if size > INT64_MAX:
+            raise ValueError(errors.not_between("-100", str(INT64_MAX)))
+        return size
+
+    def format(self, value: int) -> str:
+        return f"{-value}%" if value < 0 else str(value)
+
+    def lines(self, value: int) -> list[str]:
+        return [self.format(value) if value < 0 else memory_text(value)]
+
+
 def memory_size(text: str) -> int:
     """The bytes that a text such as 512, 64kb or 1gb stands for.
 

@@ -28,6 +28,7 @@ from shardkv.setting_kinds import (
     Integer,
     KeyPatterns,
     Memory,
+    MemoryOrPercent,
     Octal,
     Percentiles,
     Setting,
@@ -42,6 +43,7 @@ CLIENTS = "Clients and their limits"
 PROCESSES = "Processes"
 KEYSPACE = "Keyspace"
 PERSISTENCE = "Append-only file"
+MEMORY = "Memory"
 LOGGING = "Log and measurements"
 ENCODINGS = "Encodings of small values"
 
@@ -249,18 +251,67 @@ class Config:
         What the data folder was first used with stays: a change is refused while there is data.""",
         mutable=False,
     )
+    maxmemory: int = setting(
+        MEMORY,
+        0,
+        Memory(),
+        """The most memory that all processes of the server may use together, their own 50 to 100 MB
+        included. Beyond it keys are evicted before a command that needs memory, or such commands are refused,
+        as maxmemory-policy says. See docs/memory.md. 0: no limit.""",
+    )
+    maxmemory_policy: str = setting(
+        MEMORY,
+        "noeviction",
+        Choice(
+            *("volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl"),
+            *("allkeys-lru", "allkeys-lfu", "allkeys-random", "noeviction"),
+        ),
+        """Which keys are evicted: of all keys or of those with a deadline (volatile), those that were used
+        least recently (lru) or least frequently (lfu), any (random), or those with the nearest deadline
+        (ttl). noeviction: none, commands that need memory get an error. While it is one with lru or lfu, each
+        key takes some 50 bytes more.""",
+    )
+    maxmemory_samples: int = setting(
+        MEMORY,
+        5,
+        Integer(1, 64),
+        """How exact lru and lfu are: what is evicted is among the least used of about twice so many keys.""",
+    )
+    maxmemory_eviction_tenacity: int = setting(
+        MEMORY,
+        10,
+        Integer(0, 100),
+        """How long a command may be held up by evicting keys: 10 stands for half a millisecond, 100 for as
+        long as it takes. What is left then is done between commands.""",
+    )
+    lazyfree_lazy_eviction: bool = setting(
+        MEMORY,
+        True,
+        YesNo(),
+        """Whether large values that are evicted are freed between commands, so that the limit may be
+        exceeded by as much for a moment. With no, commands that need memory wait for that, as long as for
+        evicting.""",
+    )
+    maxmemory_clients: int = setting(
+        MEMORY,
+        0,
+        MemoryOrPercent(),
+        """The most memory that the unfinished requests and unread replies of all clients may take together,
+        as a size or in percent of maxmemory. Beyond it the clients that take most are disconnected, except
+        for those with CLIENT NO-EVICT. 0: no limit.""",
+    )
     lfu_log_factor: int = setting(
-        KEYSPACE,
+        MEMORY,
         10,
         Integer(),
-        """How slowly the access counters that OBJECT FREQ shows grow: with 10 they are full after about a
-        million accesses, with 100 after ten million.""",
+        """How slowly the access counters of the lfu policies, which OBJECT FREQ shows, grow: with 10 they are
+        full after about a million accesses, with 100 after ten million.""",
     )
     lfu_decay_time: int = setting(
-        KEYSPACE,
+        MEMORY,
         1,
         Integer(),
-        """Minutes after which an access counter that OBJECT FREQ shows is lowered by one. 0: never.""",
+        """Minutes after which such an access counter is lowered by one. 0: never.""",
     )
     notify_keyspace_events: frozenset[str] = setting(
         KEYSPACE,

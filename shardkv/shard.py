@@ -10,7 +10,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, cast
 
 from shardkv import clock, errors, limits
 from shardkv.channels import Channels
@@ -18,11 +18,12 @@ from shardkv.command import BY_ID, Command, Flag, Handler, lock_keys
 from shardkv.drafts import Draft
 from shardkv.errors import CommandError, caught
 from shardkv.expiry import Deadlines
-from shardkv.keyspace import Database, Slot
+from shardkv.keyspace import Database, Slot, with_doors
 from shardkv.latency import Durations, count, fold
 from shardkv.locks import Transaction
 from shardkv.notifications import Notifications
 from shardkv.propagation import Effects, Propagation
+from shardkv.recency import door_of
 from shardkv.resp.replies import NULL_ARRAY, raw, resp2, resp3
 from shardkv.scans import Snapshots
 from shardkv.scripts import Scripts
@@ -81,6 +82,11 @@ class Shard(Propagation):
         self.index = index
         self.config = config
         self.databases: dict[int, Database] = {}
+        self.doors: dict[str, type[Database]] = {}
+        """What makes the databases a special kind, by the reason for it."""
+        self.new_database: type[Database] = Database
+        self.memory: MemoryLimit | None = None
+        """While there is a limit."""
         self.transactions = Transactions(self)
         self.locks = self.transactions.locks
         self.watches = Watches(self)
@@ -89,12 +95,12 @@ class Shard(Propagation):
         self.ready = self.serving.waiters.ready
         self.channels = Channels()
         self.notifications = Notifications(self)
-        self.new_database: type[Database] = Database
         self.tick()
-        self.hits = self.misses = self.expired_keys = 0
         self.slow = Slow(config)
         self.tracked_batches = limits.TRACKED_BATCHES if self.slow.tracks else 0
         """Of so many batches that come next the times are counted."""
+        self.hits = self.misses = self.expired_keys = self.evicted_keys = 0
+        self.use_door("recency", door_of(config.maxmemory_policy))
         self.stats: dict[str, CommandStats] = {}
         self.part_stats: dict[str, CommandStats] = {}
         self.totals = _Totals()
@@ -139,6 +145,25 @@ class Shard(Propagation):
             db = self.databases[index] = self.new_database(self, index)
             db.walk = self.draft
         return db
+
+    def use_door(self, reason: str, door: type[Database] | None) -> None:
+        """Has the databases be of a special kind from now on, or not any more if it is None."""
+        if door is None:
+            self.doors.pop(reason, None)
+        else:
+            self.doors[reason] = door
+        self.new_database = with_doors(*(self.doors[reason] for reason in sorted(self.doors)))
+        for db in self.databases.values():
+            db.__class__ = self.new_database
+
+    def follow_policy(self) -> None:
+        """Keeps of the use of keys from now on what the setting maxmemory-policy asks for."""
+        door = door_of(self.config.maxmemory_policy)
+        if door is not self.doors.get("recency"):
+            self.use_door("recency", door)
+            for db in self.databases.values():
+                self.graveyard += [cast(list[Slot], db.marks)] if db.marks else []
+                db.begin_marks()
 
     def flush(self, indexes: list[int]) -> int:
         """Empties databases; returns how many keys they held. Their memory is freed in slices."""
@@ -274,8 +299,10 @@ class Shard(Propagation):
         handler = command.handler
         if self.refusal is not None and command.flags & Flag.WRITE:
             handler = self._refuse
+        elif self.memory is not None and command.flags & Flag.DENYOOM:
+            handler = self.memory.guarded(handler)
         if no_touch and command.name != "touch":
-            handler = _without_touching(handler)
+            handler = _without_touching(handler, command)
         singly = self.slow.times_singly(command)
         if singly:
             handler = self.slow.timed(handler, stats)
@@ -326,6 +353,25 @@ class Shard(Propagation):
         for context in [one for one in self._bounds if unpack_context(one).tracker == tracker]:
             del self._bounds[context]
 
+    def limit_memory(self, memory: MemoryLimit | None) -> None:
+        """From now on has what needs memory ask for it; with None, does not."""
+        self.memory = memory
+        self._bounds.clear()
+
+    def lacks_memory(self) -> bool:
+        """Whether what would need memory is to be refused now, though as many keys were evicted as could
+        be."""
+        memory = self.memory
+        if memory is None or memory.used_bytes <= memory.share_bytes:
+            return False
+        # In the midst of a transaction, none of its keys may vanish.
+        return memory.is_full if self.together else not memory.make_room()
+
+    def check_memory(self, requests: Batch) -> None:
+        """Raises CommandError if one of the requests would need memory, and there is none."""
+        if self.memory is not None and any(map(_needs_memory, requests)) and self.lacks_memory():
+            raise CommandError(errors.OUT_OF_MEMORY)
+
     def reset_stats(self) -> None:
         """Has the figures of commands and errors begin at zero."""
         self.stats.clear()
@@ -361,6 +407,8 @@ class Shard(Propagation):
         args: list[Any] = [slot_of(words[1]) if command.one_key else 0, *words[1:]]
         if self.tracking.reader and command.flags & Flag.READONLY:
             self.tracking.remember(self.tracking.reader, command, args)
+        if self.memory is not None and command.flags & Flag.DENYOOM:
+            self.memory.note_growth(args)
         begun_ns = clock.perf_counter_ns()
         value: Any
         try:
@@ -498,14 +546,39 @@ class Shard(Propagation):
         return replies
 
 
-def _without_touching(handler: Handler) -> Handler:
+class MemoryLimit(Protocol):
+    """What a shard has to know of the limit of its memory (see shardkv.eviction)."""
+
+    used_bytes: int
+    share_bytes: int
+    is_full: bool
+
+    def guarded(self, handler: Handler) -> Handler:
+        """The handler of a command that needs memory, behind a check that there is some."""
+
+    def make_room(self) -> bool:
+        """Evicts keys, for a short time; False if there is too little that could be evicted."""
+
+    def note_growth(self, args: list[Any]) -> None:
+        """A request will be carried out that needs memory."""
+
+
+def _needs_memory(request: list[Any]) -> bool:
+    return bool(BY_ID[unpack_context(request[0] >> SLOT_BITS).command_id].flags & Flag.DENYOOM)
+
+
+def _without_touching(handler: Handler, command: Command) -> Handler:
     """For clients that asked for it (CLIENT NO-TOUCH): the handler leaves the times of access as they are."""
 
     def handle(db: Database, args: list[Any]) -> Any:
         before = db.touched_s[:]
+        keys = [args[position] for position in command.key_positions(args)] if db.marks else []
+        marks = [(key, mark) for key in keys if (mark := db.mark(key)) is not None]
         try:
             return handler(db, args)
         finally:
             db.touched_s[:] = before
+            for key, mark in marks:
+                db.put_mark_back(key, mark)
 
     return handle

@@ -258,6 +258,7 @@ class Transactions:
         if owner in self._given_up:
             raise CommandError(errors.GIVEN_UP)
         self.check_holds(owner)
+        shard.check_memory(requests)
         held = self.locks.held[owner]
         draft = self.drafts.get(owner)
         records = b"" if draft is None else b"".join(draft.records)
@@ -287,6 +288,7 @@ class Transactions:
         """
         if requests is not None:
             self.check_holds(owner)
+            self.shard.check_memory(requests)
             replies = self.shard.run_together(requests)
         elif owner in self.drafts and owner not in self.pledges:
             replies = self._finish(self.drafts.pop(owner), None)

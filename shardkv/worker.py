@@ -22,6 +22,7 @@ from shardkv.chores import bury, expire_due
 from shardkv.command import BY_ID, Command, Flag
 from shardkv.commands.memory import memory_of
 from shardkv.errors import CommandError
+from shardkv.eviction import Eviction
 from shardkv.journal import Journal, Safe
 from shardkv.latency import NEVER_NS
 from shardkv.locks import Transaction
@@ -154,6 +155,10 @@ class Worker:
         self.expire_cycle_ns = self.expire_cycles_cut_short = 0
         self.commit = self.journal.commit
         self.step = self.journal.step
+        self.eviction: Eviction | None = None
+        """While there is a limit of memory, as the shard."""
+        self._beside_bytes = allocator.private_bytes(os.getpid()) - allocator.used_bytes()
+        self.limit_memory({})
         self.settings_changed()
 
     def settings_changed(self) -> None:
@@ -183,6 +188,23 @@ class Worker:
         begun_ns = clock.perf_counter_ns()
         self.journal.step(budget_s)
         self.shard.slow.events.add("aof-rewrite-slice", clock.perf_counter_ns() - begun_ns)
+
+    def follow_limits(self, changed: dict[str, Any]) -> None:
+        """The same between two commands."""
+        self._after_script(lambda: self.limit_memory(changed))
+
+    def limit_memory(self, changed: dict[str, Any]) -> None:
+        """Follows settings about the use of memory that have been changed while running."""
+        shard = self.shard
+        shard.follow_policy()
+        if self.eviction is None and self.config.maxmemory:
+            self.eviction = Eviction(shard, beside_bytes=self._beside_bytes)
+            shard.limit_memory(self.eviction)
+        elif not self.config.maxmemory:
+            self.eviction = None
+            shard.limit_memory(None)
+        elif self.eviction is not None:
+            self.eviction.settings_changed(changed)
 
     def wake(self) -> None:
         """Ends the loop's waiting; may be called in any thread."""
@@ -270,6 +292,8 @@ class Worker:
             self.shard.snapshots.drop_idle(self.shard.now_s)
             self.shard.keep_measuring()
             self.journal.cron()
+            if self.eviction is not None and self.eviction.cron():
+                self._next_cron_s = now_s
             if self.rest.step(_LONGEST_SLICE_S) and self.shard.now_s > self.shard.last_batch_s + 1:
                 self._next_cron_s = now_s + _IDLE_CRON_S
             if self.shard.ready:
@@ -529,9 +553,20 @@ def _config_set(worker: Worker, body: Any) -> Any:
         logs.set_level(worker.config)
     if "notify-keyspace-events" in changed and not worker.loading:
         worker.follow_events()
+    if changed.keys() & _OF_MEMORY:
+        worker.follow_limits(changed)
     worker.journal.settings_changed(changed)
     worker.settings_changed()
     return None
+
+
+_OF_MEMORY = {"maxmemory", "maxmemory-policy"}
+
+
+@topic(control.SHARE)
+def _share(worker: Worker, body: Any) -> Any:
+    """Takes how many bytes the shard may use; returns what it uses (see `Eviction.share`)."""
+    return None if worker.eviction is None else worker.eviction.share(body)
 
 
 @topic("figures")

@@ -18,7 +18,7 @@ LAYERS = [
     {"values", "expiry", "locks", "aof", "slotmap", "waiters"},
     {"structures", "rdb"},
     {"keyspace", "plan", "blocking"},
-    {"scans", "walk"},
+    {"recency", "scans", "walk"},
     {
         "channels",
         "drafts",
@@ -28,11 +28,12 @@ LAYERS = [
         "slow",
         "tracking",
         "transactions",
+        "victims",
         "watches",
     },
     {"propagation", "chores", "shard", "serving", "rest"},
     {"commands"},
-    {"busy", "journal", "figures", "worker"},
+    {"busy", "eviction", "journal", "figures", "worker"},
 ]
 """Modules and packages of shardkv, from the bottom up: each may import from its own layer and those
 before."""

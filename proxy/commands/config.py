@@ -84,6 +84,7 @@ def _set_in_supervisor(supervisor: Supervisor, pairs: list[tuple[bytes, bytes]])
     """Keeps the settings for the processes that are started anew."""
     if "loglevel" in supervisor.config.set(pairs):
         logs.set_level(supervisor.config)
+    supervisor.shares.settings_changed()
 
 
 @command(

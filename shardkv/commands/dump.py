@@ -11,11 +11,10 @@ from shardkv.keyspace import Database
 from shardkv.numbers import INT64_MAX, integer
 from shardkv.rdb.payload import PayloadError, dump, is_plain, restore
 from shardkv.rdb.reader import FormatError
+from shardkv.recency import MOST_FREQUENT, CountedDatabase, TimedDatabase
 from shardkv.resp.replies import OK
 from shardkv.structures.hash import Hash
 from shardkv.values import Value, recreate
-
-_MOST_FREQUENT = 255
 
 
 @command(
@@ -39,6 +38,7 @@ class _Options(NamedTuple):
     replace: bool
     absolute: bool
     idle_s: int
+    frequency: int
 
 
 def _options(words: list[bytes]) -> _Options:
@@ -60,14 +60,13 @@ def _options(words: list[bytes]) -> _Options:
             if idle_s < 0:
                 raise CommandError(errors.INVALID_IDLETIME)
         elif word == b"FREQ" and left and idle_s < 0:
-            # Only read: no eviction here goes by how often keys are accessed.
             frequency = integer(next(rest))
             left -= 1
-            if not 0 <= frequency <= _MOST_FREQUENT:
+            if not 0 <= frequency <= MOST_FREQUENT:
                 raise CommandError(errors.INVALID_FREQUENCY)
         else:
             raise CommandError(errors.SYNTAX)
-    return _Options(replace, absolute, idle_s)
+    return _Options(replace, absolute, idle_s, frequency)
 
 
 @command(
@@ -111,7 +110,9 @@ def restore_(db: Database, args: list[Any]) -> Any:
     if at_ms is not None:
         db.set_deadline(key, at_ms)
     if options.idle_s >= 0:
-        _age(db, slot, options.idle_s, touched_s)
+        _age(db, key, slot, options.idle_s, touched_s)
+    elif options.frequency >= 0 and isinstance(db, CountedDatabase):
+        db.seem_used(key, options.frequency)
     _log(db, key, value, at_ms, payload if is_plain(payload) else None, replace=there)
     return OK
 
@@ -136,8 +137,10 @@ def _restored(db: Database, payload: bytes) -> Value:
         raise CommandError(errors.BAD_DATA_FORMAT) from None
 
 
-def _age(db: Database, slot: int, idle_s: int, touched_s: int) -> None:
+def _age(db: Database, key: bytes, slot: int, idle_s: int, touched_s: int) -> None:
     """Has a key seem idle for so long, as far as that is not denied by others, which share its slot."""
+    if isinstance(db, TimedDatabase):
+        db.seem_idle(key, idle_s)
     since_s = db.shard.now_s - idle_s
     db.touched_s[slot] = since_s if len(db.keys_of_slot(slot)) == 1 else max(since_s, touched_s)
 

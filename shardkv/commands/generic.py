@@ -14,6 +14,7 @@ from shardkv.keyspace import Database
 from shardkv.locks import LockKey
 from shardkv.numbers import canonical_integer, integer
 from shardkv.plan import Call, Plan, Read, Write, check, sum_of_keys
+from shardkv.recency import CountedDatabase
 from shardkv.resp.replies import OK, Status
 from shardkv.slots import slot_of
 
@@ -150,9 +151,11 @@ def object_encoding(db: Database, args: list[Any]) -> Any:
 )
 def object_freq(db: Database, args: list[Any]) -> Any:
     """Returns the logarithmic access frequency counter of an object."""
-    if db.peek(args[2]) is not None:
+    if db.peek(args[2]) is None:
+        return None
+    if not isinstance(db, CountedDatabase):
         raise CommandError(errors.NO_FREQUENCY)
-    return None
+    return db.frequency(args[2])
 
 
 @command(
@@ -165,7 +168,11 @@ def object_freq(db: Database, args: list[Any]) -> Any:
 )
 def object_idletime(db: Database, args: list[Any]) -> Any:
     """Returns the time since the last access to an object."""
-    return None if db.peek(args[2]) is None else db.idle_s(args[2])
+    if db.peek(args[2]) is None:
+        return None
+    if isinstance(db, CountedDatabase):
+        raise CommandError(errors.NO_IDLE_TIME)
+    return db.idle_s(args[2])
 
 
 @command(

@@ -193,6 +193,10 @@ def execute(db: Database, args: list[Any]) -> Any:
             return NULL_ARRAY
     if shard.refusal is not None and any(_writes(request) for request in requests):
         raise CommandError(errors.exec_refused(shard.refusal))
+    try:
+        shard.check_memory(requests)
+    except CommandError as error:
+        raise CommandError(errors.exec_refused(error.text)) from None
     replies = shard.run_together(requests)
     if shard.ready:
         # Who has waited for what it has made comes before the client's next command.

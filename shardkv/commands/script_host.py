@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from shardkv import errors, limits
-from shardkv.command import NOSCRIPT, Command, Place, lock_keys, lookup
+from shardkv.command import DENYOOM, NOSCRIPT, Command, Place, lock_keys, lookup
 from shardkv.errors import CommandError, caught
 from shardkv.keyspace import Database
 from shardkv.lua import REPL_AOF, Host
@@ -61,6 +61,8 @@ class ShardHost(Host):
         if running_batch is not None and running_batch[2].proxy in self.shard.tells_calls:
             self.asker = running_batch[2]
         self._told_bytes = 0
+        self.scarce = False
+        """Whether there was no memory when it began: then what it does first must not need any."""
 
     def call(self, words: list[bytes]) -> Any:
         """Carries out a command; the checks are Redis', in its order."""
@@ -77,6 +79,8 @@ class ShardHost(Host):
         if command.writes:
             if self.read_only:
                 return CommandError(errors.WRITE_IN_READ_ONLY_SCRIPT)
+            if self.scarce and not self.running.wrote and command.flags & DENYOOM:
+                return CommandError(errors.OUT_OF_MEMORY)
             self.running.wrote = True
         if elsewhere:
             return self._call_proxy(command, words)

@@ -47,10 +47,14 @@ def script_keys(access: str, notes: str = "") -> tuple[Key, ...]:
     return (Key(2, numkeys=(0, 1, 1), access=access, notes=notes),)
 
 
+def scripts_shard(db: Database) -> Shard:
+    """The shard that a database belongs to."""
+    return db.shard  # type: ignore[return-value]
+
+
 def scripts_of(db: Database) -> Scripts:
-    """The scripts of the shard that a database belongs to."""
-    shard: Shard = db.shard  # type: ignore[assignment]
-    return shard.scripts
+    """The scripts of that shard."""
+    return scripts_shard(db).scripts
 
 
 # -- running a script ---------------------------------------------------------------------------
@@ -75,12 +79,17 @@ def run_as_script(
     read_only: bool,
     is_function: bool,
     run: Callable[[ShardHost], Any],
+    scarce: bool = False,
 ) -> Any:
     """Lets a script run, and has its changes logged. Raises CommandError if it fails, but not for nothing:
-    what it has done until then counts."""
+    what it has done until then counts.
+
+    scarce   whether there is no memory for what it might begin with.
+    """
     shard: Shard = db.shard  # type: ignore[assignment]
     running = Running(name, request, is_function, clock.monotonic())
     host = (shard.scripts.host or ShardHost)(db, running, keys, read_only=read_only)
+    host.scarce = scarce
     outer_link, shard.link = shard.link, None
     shard.scripts.running = running
     try:
@@ -134,14 +143,20 @@ def _run(
         read_only=read_only,
         is_function=False,
         run=lambda host: engine.run(script, keys, arguments, host),
+        scarce=flags is None and scripts_shard(db).lacks_memory(),
     )
 
 
 def refuse_if_it_would_write(db: Database, flags: ScriptFlag) -> None:
-    """While the log cannot be written, a script that does not say that it only reads does not begin."""
-    shard: Shard = db.shard  # type: ignore[assignment]
-    if shard.refusal is not None and ScriptFlag.NO_WRITES not in flags:
+    """While the log cannot be written, or there is no memory, a script that does not say that it only reads
+    does not begin."""
+    if ScriptFlag.NO_WRITES in flags:
+        return
+    shard = scripts_shard(db)
+    if shard.refusal is not None:
         raise CommandError(shard.refusal)
+    if shard.lacks_memory() and ScriptFlag.ALLOW_OOM not in flags:
+        raise CommandError(errors.OUT_OF_MEMORY)
 
 
 @command(

@@ -240,11 +240,11 @@ def test_buffer_limits_keep_the_classes_that_are_not_named() -> None:
 
 def test_what_is_not_supported_can_be_set_to_nothing() -> None:
     config = Config()
-    assert config.set([(b"save", b""), (b"maxmemory", b"0"), (b"notify-keyspace-events", b"")]) == {}
+    assert config.set([(b"save", b""), (b"min-replicas-to-write", b"0")]) == {}
     with pytest.raises(CommandError) as refused:
-        config.set([(b"maxmemory", b"100mb")])
+        config.set([(b"min-replicas-to-write", b"1")])
     assert refused.value.text == (
-        b"ERR CONFIG SET failed (possibly related to argument 'maxmemory') - "
+        b"ERR CONFIG SET failed (possibly related to argument 'min-replicas-to-write') - "
         b"not supported by shardkv, it accepts only 0"
     )
 
