@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import select
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import hiredis
@@ -25,9 +26,9 @@ from shardkv.commands.waiting import ERROR, GONE, OUTCOMES, TIMEOUT
 from shardkv.errors import CommandError
 from shardkv.locks import Transaction
 from shardkv.plan import Call, coded
-from shardkv.resp.replies import unpack_raw
+from shardkv.resp.replies import raw, unpack_raw
 from shardkv.slots import slot_of
-from shardkv.wire import RAW, pack_context
+from shardkv.wire import RAW, SLOT_MOVED, pack_context, unpack
 
 if TYPE_CHECKING:
     from proxy.server import Proxy
@@ -99,7 +100,8 @@ class Blocking:
         """Undoes what has led to a reply that nobody is there to get."""
         request = command.waits.give_back(args, reply)
         [coded_request] = coded(pack_context(db, RAW), [request])
-        self.proxy.tell(self.proxy.slot_table[slot_of(request[1])], coded_request)
+        backend = self.proxy.slot_backends[slot_of(request[1])]
+        self.proxy.send(backend, coded_request, new_block(NOBODY, 1, ValueBlock), 0)
 
 
 class LocalWait:
@@ -124,6 +126,9 @@ class LocalWait:
         self.identity: Transaction = (self.proxy.index, number)
         self.reply = new_block(self, 1)
         self.timed = timeout_ms > 0
+        self._ended: str | None = None
+        self._has_lost_its_place = False
+        """Whether its slot has gone to another shard, which does not know of it yet."""
         session.begin_waiting(self)
         if self.timed:
             self._timer = self.proxy.loop.call_later(timeout_ms / 1000, self._withdraw, TIMEOUT)
@@ -136,14 +141,19 @@ class LocalWait:
     def _withdraw(self, why: str) -> Block:
         """Has the shard answer the request now, if it has not done so before."""
         answer = new_block(NOBODY, 1, ValueBlock)
+        self._ended = self._ended or why
+        if self._has_lost_its_place:
+            answer[0] = raw(True)
+            return answer
         code = pack_context(self.db, RAW) | COMMANDS["withdraw"].code
         self.proxy.send(self.proxy.backends[self.shard], [code, self.identity, why], answer, 0)
         return answer
 
     async def unblock(self, why: str) -> bool:
         answer = self._withdraw(why)
-        answer.owner = told = _Told(self.proxy.loop)
-        await told.future
+        if answer == [None]:
+            answer.owner = told = _Told(self.proxy.loop)
+            await told.future
         [value] = answer
         return value is not None and unpack_raw(value) is True
 
@@ -155,6 +165,9 @@ class LocalWait:
         [reply] = self.reply
         if reply is None:
             return
+        if reply.startswith(SLOT_MOVED):
+            self._follow(reply)
+            return
         self.reply.owner = NOBODY
         if self.timed:
             self._timer.cancel()
@@ -164,6 +177,43 @@ class LocalWait:
             self._keep(reply)
             reply = b""
         session.resume(*self.place, reply)
+
+    def _follow(self, reply: bytes) -> None:
+        """A slot of its keys is on its way to another shard: it asks there, as soon as it can."""
+        self._has_lost_its_place = True
+        words = unpack(reply[len(SLOT_MOVED) :])
+        if self.proxy.move is not None:
+            self.proxy.move.afterwards(partial(self._ask_again, words))
+        else:
+            self._ask_again(words)
+
+    def _ask_again(self, words: list[Any]) -> None:
+        session, proxy, command = self.session, self.proxy, self.command
+        if self._ended is not None:
+            self.reply[0] = b"" if self._ended == GONE else session.encode(OUTCOMES[self._ended])
+            self.deliver()
+            return
+        if proxy.move is not None:
+            # Slots are on their way again.
+            proxy.move.afterwards(partial(self._ask_again, words))
+            return
+        self._has_lost_its_place = False
+        args = [self.args[0], *words]
+        slots = [slot_of(args[position]) for position in command.route_positions(args)]
+        shards = {proxy.slot_table[slot] for slot in slots}
+        if len(shards) == 1:
+            self.reply[0] = None
+            self.send(shards.pop(), [session.context | command.code | slots[0], *words])
+            return
+        self.reply.owner = NOBODY
+        remaining_ms = 0
+        if self.timed:
+            self._timer.cancel()
+            remaining_ms = max(1, round((self._timer.when() - proxy.loop.time()) * 1000))
+        place, _ = command.waits.timeout(self.args) or (0, 0)
+        args[place] = self.args[place]
+        call = Call(command, args, self.db, proxy.slot_table, len(proxy.backends))
+        CrossShardWait(proxy.coordinator, session, call, *self.place, remaining_ms).step(None)
 
     def _keep(self, reply: bytes) -> None:
         """Puts back what the reply holds."""
@@ -198,6 +248,10 @@ class CrossShardWait(Work):
         if self.timed:
             self._timer = self.proxy.loop.call_later(timeout_ms / 1000, self._end, TIMEOUT)
 
+    @property
+    def is_idle(self) -> bool:
+        return self._enlistment is not None
+
     def _start(self, action: Any) -> None:
         match action:
             case Enlist(transaction, name, wishes):
@@ -208,6 +262,8 @@ class CrossShardWait(Work):
                 for shard, wished in wishes.items():
                     request = internal(self._context, "enlist", transaction, name, wished)
                     self.proxy.send(self.proxy.backends[shard], request, self._enlistment.blocks[shard], 0)
+                if self.proxy.move is not None:
+                    self.proxy.move.work_ends(self)
             case Withdraw(transaction, shards):
                 for shard in shards:
                     self.proxy.tell(shard, internal(self._context, "withdraw", transaction, GONE))
@@ -218,7 +274,15 @@ class CrossShardWait(Work):
     def offered(self, outcome: Any) -> None:
         """A shard has something, or is lost."""
         self._enlistment = None
-        self.step(outcome)
+        self._go_on(outcome)
+
+    def _go_on(self, outcome: Any) -> None:
+        """Goes on with an outcome, unless slots are on their way."""
+        move = self.proxy.move
+        if move is None or move.work_begins(self):
+            self.step(outcome)
+        else:
+            move.afterwards(partial(self._go_on, outcome))
 
     def _end(self, why: str) -> bool:
         """Ends the waiting with the outcome that this has; at once, or as soon as it would wait again."""

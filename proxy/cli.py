@@ -110,13 +110,14 @@ def serve(path: Path | None, overrides: list[str]) -> int:
     lock_fd = lock(folder)
     asked = identity.asked = replace(config)
     identity.config_file = path.resolve() if path else None
-    config.workers, slot_table = open_slot_map(folder, config.workers, config.colocate)
+    layout = open_slot_map(folder, config.workers, config.colocate, loads=config.appendonly)
+    config.workers = layout.target
     slots.colocate(config.colocate)
     config.proxies = config.proxies or default_proxies(os.cpu_count() or 1)
     listeners = open_listeners(config)
     if listeners.tls:
         tls.server_context(config)  # tells now what would be wrong in each proxy
-    supervisor = Supervisor(config, listeners, slot_table, lock_fd)
+    supervisor = Supervisor(config, listeners, layout, lock_fd)
     with pid_file(config.pidfile):
         return supervisor.run(lambda: reload(asked, path, overrides, supervisor))
 

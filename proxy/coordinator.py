@@ -7,7 +7,7 @@ import asyncio
 import itertools
 import secrets
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from proxy.actions import (
     Action,
@@ -45,7 +45,7 @@ class Coordinator:
     def __init__(self, proxy: Proxy) -> None:
         self.proxy = proxy
         self.counters = Counters()
-        self.running: set[Work] = set()
+        self.running: set[Running] = set()
         self.exploring = 0
         """How many of them lock keys as they go on."""
         # No transaction of any proxy, this one before a restart among them, may have the same number.
@@ -68,6 +68,20 @@ class Coordinator:
         context = wire.pack_context(0, wire.RAW)
         for shard, transactions in to_forget.items():
             self.proxy.tell(shard, internal(context, "forget", transactions))
+
+    def begins(self, work: Running) -> None:
+        """Something is under way that has to be done before slots can move."""
+        self.running.add(work)
+
+    def ends(self, work: Running) -> None:
+        """It is done."""
+        self.running.discard(work)
+        if self.proxy.move is not None:
+            self.proxy.move.work_ends(work)
+
+    def drop_shard(self, shard: int) -> None:
+        """A shard is there no more."""
+        self._to_forget.pop(shard, None)
 
     def number(self) -> Transaction:
         """A name for a transaction, or for a request that may wait, that no other has."""
@@ -118,6 +132,16 @@ class _Reply:
             self.future.set_result(reply)
 
 
+class Running(Protocol):
+    """What is under way over several shards. It is idle while it holds nothing and does nothing, and cannot
+    go on by itself."""
+
+    session: Session
+
+    @property
+    def is_idle(self) -> bool: ...
+
+
 class Work:
     """One command on its way: does what its state machine says, and tells it what came of it."""
 
@@ -148,8 +172,12 @@ class Work:
         self._nested = False
         self._context = wire.part_context(session.context, call.db, looks=call.command.looks)
         self._explores = call.is_interactive or call.spreads
-        coordinator.running.add(self)
+        coordinator.begins(self)
         coordinator.exploring += self._explores
+
+    @property
+    def is_idle(self) -> bool:
+        return False
 
     def step(self, outcome: Any) -> None:
         """Goes on to where the state machine has to wait again."""
@@ -238,7 +266,7 @@ class Work:
         return unpack_raw(reply)
 
     def _finish(self, value: Any) -> None:
-        self.coordinator.running.discard(self)
+        self.coordinator.ends(self)
         self.coordinator.exploring -= self._explores
         self.call.done()
         if isinstance(value, CommandError):

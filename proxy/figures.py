@@ -22,6 +22,7 @@ from shardkv.latency import Durations, merged
 from shardkv.wire import RAW, pack_context
 
 if TYPE_CHECKING:
+    from proxy.relocation import Relocation
     from proxy.server import Proxy
     from proxy.supervisor import Child, Supervisor
 
@@ -74,6 +75,18 @@ class ProcessFigures(msgspec.Struct):
     restarts: int
 
 
+class ReshardingFigures(msgspec.Struct):
+    """What is being changed of shards and slots. `failures` is how often in a row the next step could not be
+    made."""
+
+    moving: bool
+    shards: int
+    target: int
+    slots_moved: int
+    slots_left: int
+    failures: int
+
+
 class SupervisorFigures(msgspec.Struct):
     """`children_user_s` and `children_system_s` are the processor time of processes that have ended."""
 
@@ -82,6 +95,7 @@ class SupervisorFigures(msgspec.Struct):
     """Whether systemd started the server."""
     children_user_s: float
     children_system_s: float
+    resharding: ReshardingFigures
 
 
 @dataclass
@@ -198,6 +212,14 @@ def _of_supervisor(supervisor: Supervisor, body: Any) -> SupervisorFigures:
         supervised="NOTIFY_SOCKET" in os.environ,
         children_user_s=ended.ru_utime,
         children_system_s=ended.ru_stime,
+        resharding=_of_resharding(supervisor.relocation),
+    )
+
+
+def _of_resharding(relocation: Relocation) -> ReshardingFigures:
+    state = relocation.resharding
+    return ReshardingFigures(
+        relocation.active, state.shards, state.target, state.moved, state.left, state.failures
     )
 
 

@@ -66,6 +66,11 @@ class Watch:
     shards: frozenset[int] = frozenset()
     keys: set[LockKey] = field(default_factory=set)
 
+    def lost(self, shard: int, watcher: WatcherId) -> Watch:
+        """The same after a shard is gone whose keys have moved: by a name that no shard knows, so that each
+        says that a key was touched."""
+        return Watch(watcher, (self.shards - {shard}) or frozenset({0}), self.keys)
+
 
 @dataclass
 class _Merge:
@@ -140,6 +145,7 @@ class Execution:
         self.has_set_out = False
         self.is_done = False
         """Whether the shards' commands are carried out."""
+        self.is_idle = False
         self.is_interactive = False
         """Whether a command's work on one shard depends on what is found on another."""
 
@@ -167,12 +173,19 @@ class Execution:
             execution=self,
         )
         if self.before or self.after or (self.own and not self.has_set_out):
+            proxy.coordinator.begins(self)
             self.session.await_(COMMANDS["exec"], self._await(call), block, index)
         else:
             proxy.coordinator.carry_out(self.session, call, block, index)
 
     async def _await(self, call: ExecCall) -> Encoded:
         """Carries out, beside the shards' commands, what takes the proxy itself some time."""
+        try:
+            return await self._await_turns(call)
+        finally:
+            self.proxy.coordinator.ends(self)
+
+    async def _await_turns(self, call: ExecCall) -> Encoded:
         before, self.before = self.before, []
         await self._take_turns(before)
         reply = await self.proxy.coordinator.reply_of(self.session, call)
@@ -353,7 +366,11 @@ class ExecCall(Call):
     def locks(self) -> tuple[dict[int, list[LockKey]], bool]:
         watch = self.execution.watch
         watched = list(watch.keys) if watch is not None else []
-        return self.locks_by_shard(self.execution.keys + watched, self.execution.whole)
+        keys, whole = self.locks_by_shard(self.execution.keys + watched, self.execution.whole)
+        for shard in self.watching:
+            # It has to be asked even if all that it watches has gone to other shards.
+            keys.setdefault(shard, [])
+        return keys, whole
 
     def value_of(self, reply: bytes) -> Any:
         return reply
@@ -412,9 +429,23 @@ class WatchKeys:
     def begin(self, block: Block, index: int) -> None:
         """Has the shards watch the keys; the reply goes to a place in a block."""
         session, proxy = self.session, self.session.proxy
+        by_shard = self._by_shard()
+        if len(by_shard) == 1:
+            [(shard, request)] = self._requests(by_shard).items()
+            request[0] |= session.context
+            proxy.send(proxy.backends[shard], request, block, index)
+        else:
+            session.await_(COMMANDS["watch"], self._watch(), block, index, [b"WATCH", *self.keys])
+
+    def _by_shard(self) -> dict[int, list[bytes]]:
         by_shard: dict[int, list[bytes]] = {}
         for key in self.keys:
-            by_shard.setdefault(proxy.slot_table[slot_of(key)], []).append(key)
+            by_shard.setdefault(self.session.proxy.slot_table[slot_of(key)], []).append(key)
+        return by_shard
+
+    def _requests(self, by_shard: dict[int, list[bytes]]) -> dict[int, list[Any]]:
+        """What each shard is to be told, which from now on watches for the client."""
+        session, proxy = self.session, self.session.proxy
         watch = session.watch = session.watch or Watch(proxy.coordinator.number())
         code = COMMANDS["keepwatch"].code
         requests: dict[int, list[Any]] = {
@@ -422,14 +453,14 @@ class WatchKeys:
         }
         watch.keys |= {(session.db, key) for key in self.keys}
         watch.shards |= by_shard.keys()
-        if len(requests) == 1:
-            [(shard, request)] = requests.items()
-            request[0] |= session.context
-            proxy.send(proxy.backends[shard], request, block, index)
-        else:
-            session.await_(COMMANDS["watch"], self._watch(requests), block, index, [b"WATCH", *self.keys])
+        return requests
 
-    async def _watch(self, requests: dict[int, list[Any]]) -> Any:
+    async def _watch(self) -> Any:
+        proxy = self.session.proxy
+        while proxy.move is not None:
+            await proxy.move.over
+        # Slots may have moved since it was begun.
+        requests = self._requests(self._by_shard())
         context = pack_context(self.session.db, RAW)
         for request in requests.values():
             request[0] |= context

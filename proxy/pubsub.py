@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
@@ -173,6 +173,28 @@ class _Home:
         changes = [(kind, name, count) for kind in KINDS for name, count in self.counts[kind].items()]
         return [_listen(0, changes), *(_listen(number, []) for number in self._changes)]
 
+    # -- channels that move ---------------------------------------------------------------------------
+
+    def share(self, other: _Home, channels: Collection[tuple[int, bytes]]) -> None:
+        """Subscribes to what another home has subscribed to, of some kinds and names."""
+        for kind, name in channels:
+            self.counts[kind][name] = other.counts[kind][name]
+        if channels and self.backend.up:
+            self._tell(0, [(kind, name, self.counts[kind][name]) for kind, name in channels])
+
+    def share_audiences(self, other: _Home, channels: Collection[tuple[int, bytes]]) -> None:
+        """Gives to whom the other home gives."""
+        for kind, name in channels:
+            self.audiences[kind][name] = dict(other.audiences[kind].get(name, {}))
+
+    def give_up(self, channels: Collection[tuple[int, bytes]]) -> None:
+        """Another shard is their home."""
+        for kind, name in channels:
+            self.counts[kind].pop(name, None)
+            self.audiences[kind].pop(name, None)
+        if channels and self.backend.up:
+            self._tell(0, [(kind, name, 0) for kind, name in channels])
+
     # -- what the shard says ------------------------------------------------------------------------
 
     def receive(self, entries: list[Entry]) -> None:
@@ -277,10 +299,60 @@ class PubSub:
     def __init__(self, proxy: Proxy) -> None:
         self.proxy = proxy
         self.homes = [_Home(proxy, backend) for backend in proxy.backends]
+        self._coming: dict[int, _Home] = {}
+        self._heir: _Home | None = None
+        self._shared: dict[tuple[int, bytes], None] = {}
+        """While channels go from one home to another: to which, and their kinds and names."""
+        self._sharer: _Home | None = None
         self._told: list[tuple[int, int, list[Entry]]] = []
         self._is_gathering = False
         for backend in proxy.backends:
             backend.published = partial(self._take, backend.shard)
+
+    # -- shards that come and go, and channels that go with their slots -------------------------------
+
+    def expect(self, backend: Backend) -> None:
+        """A shard is being started that is not used yet."""
+        self._coming[backend.shard] = _Home(self.proxy, backend)
+
+    def add_home(self, backend: Backend) -> None:
+        """It is used from now on: it has to know of all patterns."""
+        home = self._coming.pop(backend.shard)
+        backend.published = partial(self._take, backend.shard)
+        other = self.homes[0]
+        home.share(other, [(PATTERN, name) for name in other.counts[PATTERN]])
+        home.share_audiences(other, [(PATTERN, name) for name in other.audiences[PATTERN]])
+        self.homes.append(home)
+
+    def remove_home(self) -> None:
+        """The last shard is not used any more."""
+        home = self.homes[-1]
+        home.give_up([(kind, name) for kind in KINDS for name in home.counts[kind]])
+        home.backend.published = _ignore
+        self._coming[home.backend.shard] = self.homes.pop()
+
+    def share(self, source: int, target: int, slots: Set[int]) -> None:
+        """Subscribes to the channels of some slots at another shard as well, which may be their home soon."""
+        self._sharer, self._heir = self.homes[source], self.homes[target]
+        self._shared = {
+            (kind, name): None
+            for kind in (CHANNEL, SHARD_CHANNEL)
+            for name in self._sharer.counts[kind]
+            if slot_of(name) in slots
+        }
+        self._heir.share(self._sharer, self._shared)
+
+    def share_audiences(self) -> None:
+        """All changes are acknowledged: who gets the messages there is who gets them here."""
+        if self._heir is not None and self._sharer is not None:
+            self._heir.share_audiences(self._sharer, self._shared)
+
+    def settle(self, *, moved: bool) -> None:
+        """The channels have moved, or have not: they have one home again."""
+        loser = self._sharer if moved else self._heir
+        if loser is not None:
+            loser.give_up(self._shared)
+        self._sharer, self._heir, self._shared = None, None, {}
 
     # -- what the shards say ------------------------------------------------------------------------
 
@@ -350,9 +422,14 @@ class PubSub:
         for kind in KINDS:
             for home, names in self._at_origin(kind, list(subscriber.names[kind])):
                 home.drop(subscriber, kind, names)
+                if home is self._sharer and self._heir is not None:
+                    shared = [name for name in names if (kind, name) in self._shared]
+                    self._heir.drop(subscriber, kind, shared)
             subscriber.names[kind].clear()
 
     async def _change(self, subscriber: Subscriber, kind: int, names: list[bytes], *, joins: bool) -> None:
+        while self.proxy.move is not None:
+            await self.proxy.move.over
         futures = [
             home.change(subscriber, kind, its_names, joins=joins)
             for home, its_names in self._at_origin(kind, names)
@@ -394,6 +471,10 @@ class PubSub:
             for (_, its_names), answer in zip(places, answers, strict=True):
                 counts.update(zip(its_names, answer, strict=True))
         return [counts[name] for name in names]
+
+
+def _ignore(told: list[bytes]) -> None:
+    """Takes what a shard says that is not used."""
 
 
 def _said(session: Session, replies: list[bytes]) -> Encoded:

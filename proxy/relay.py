@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -76,11 +77,21 @@ class Relay:
             groups[ask.to], ask.topic, ask.body, lambda found: _reply(asker, ask.number, own + found)
         )
 
-    def ask_group(self, group: list[Child], topic: str, body: Any, then: Callable[[Answers], None]) -> None:
-        """Asks those processes of a group that are there; `then` gets the answers that come in time."""
+    def ask_group(
+        self,
+        group: list[Child],
+        topic: str,
+        body: Any,
+        then: Callable[[Answers], None],
+        *,
+        patience_s: float | None = ANSWER_TIMEOUT_S,
+    ) -> None:
+        """Asks those processes of a group that are there; `then` gets the answers that come in time: within
+        `patience_s`, or, without that, while those who are asked live."""
         number = next(self._numbers)
         targets = [child for child in group if child.channel is not None]
-        self._rounds[number] = _Round(then, set(targets), time.monotonic() + ANSWER_TIMEOUT_S)
+        deadline = math.inf if patience_s is None else time.monotonic() + patience_s
+        self._rounds[number] = _Round(then, set(targets), deadline)
         for child in targets:
             assert child.channel is not None
             child.channel.send(control.Question(number, topic, body))
@@ -152,7 +163,8 @@ class Relay:
 
     def next_deadline(self) -> float | None:
         """When `expire` is next needed, by the monotonic clock."""
-        return min((begun.deadline for begun in self._rounds.values()), default=None)
+        deadline = min((begun.deadline for begun in self._rounds.values()), default=math.inf)
+        return None if deadline == math.inf else deadline
 
     def _finish_if_complete(self, number: int) -> None:
         begun = self._rounds[number]

@@ -448,9 +448,10 @@ def _size_label(bits: int) -> str:
 
 @section
 def shards(proxy: Proxy, figures: Figures) -> Fields:
-    """A line for each shard, also for one that is down or does not answer."""
+    """A line for each shard, also for one that is down or does not answer; and what is being changed of
+    them."""
     known = {worker.shard: worker for worker in figures.workers}
-    fields = {}
+    fields: Fields = {}
     for process in figures.supervisor.processes if figures.supervisor else ():
         if process.kind != "worker":
             continue
@@ -490,6 +491,16 @@ def shards(proxy: Proxy, figures: Figures) -> Fields:
                 line["aof_rewriting"] = int(worker.log.rewriting)
                 line["aof_status"] = "ok" if worker.log.write_ok else "err"
         fields[f"shard{process.index}"] = _line(line.items())
+    if figures.supervisor is not None:
+        change = figures.supervisor.resharding
+        fields |= {
+            "reshard_state": "moving" if change.moving else "done",
+            "reshard_shards": change.shards,
+            "reshard_target": change.target,
+            "reshard_slots_moved": change.slots_moved,
+            "reshard_slots_left": change.slots_left,
+            "reshard_failures": change.failures,
+        }
     return fields
 
 

@@ -44,7 +44,10 @@ class _Doubt:
 class Resolver:
     """The transactions in doubt, and which shards can be asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, shards: int) -> None:
+        self.shards = shards
+        """Those with higher numbers are there no more. They have left when nobody could have to ask them: of
+        what is in doubt with a part of theirs, they have carried out nothing."""
         self.doubts: dict[Transaction, _Doubt] = {}
         self._up: set[int] = set()
 
@@ -53,8 +56,15 @@ class Resolver:
     def reported(self, transaction: Transaction, participants: Iterable[int]) -> None:
         """A shard does not know the outcome of a transaction."""
         if transaction not in self.doubts:
-            self.doubts[transaction] = _Doubt(frozenset(participants))
+            there = frozenset(shard for shard in participants if shard < self.shards)
+            doubt = self.doubts[transaction] = _Doubt(there)
+            if len(there) < len(list(participants)):
+                doubt.answers[self.shards] = UNKNOWN
             logger.warning("transaction %x is in doubt", transaction[1])
+
+    def resized(self, shards: int) -> None:
+        """There are so many shards now."""
+        self.shards = shards
 
     def came_up(self, shard: int) -> None:
         """A shard has loaded its data and can be asked."""

@@ -92,7 +92,11 @@ class Scripts:
     async def _load(self, body: bytes) -> None:
         """Has every shard load a script. One that cannot be compiled is not remembered for long, but it is
         known not to be worth another try."""
-        values = await self.proxy.ask_shards("loadscript", body)
+        shards = 0
+        while shards != len(self.proxy.backends):
+            # Another may have been added meanwhile.
+            shards = len(self.proxy.backends)
+            values = await self.proxy.ask_shards("loadscript", body)
         self.remember(body, loaded=False)
         if not any(isinstance(value, CommandError) for value in values):
             self._tell_others("remember script", [body, False])

@@ -25,6 +25,7 @@ from proxy.gates import GATES
 from proxy.interactive import ScriptCall
 from proxy.listeners import Listeners
 from proxy.monitoring import Monitoring
+from proxy.moving import Gate, Move
 from proxy.multi import Watch
 from proxy.pause import Pause
 from proxy.pubsub import PubSub
@@ -90,8 +91,12 @@ class Proxy:
         self.events = Events(config.latency_monitor_threshold)
         """What took this process long, for LATENCY."""
         self.backends = [Backend(shard, loop, self.look_around, self.log) for shard in range(shards)]
-        self.slot_backends = [self.backends[slot_table[slot]] for slot in range(SLOTS)]
         self.client_memory = ClientMemory(self)
+        self.slot_backends: list[Backend | Gate] = [self.backends[slot_table[slot]] for slot in range(SLOTS)]
+        self.move: Move | None = None
+        """Of slots to another shard, while requests for them have to wait."""
+        self._coming: dict[int, Backend] = {}
+        """Shards that are not used yet."""
         self.pubsub = PubSub(self)
         self.tracking = Tracking(self)
         self.supervision = Supervision(self, channel)
@@ -157,11 +162,45 @@ class Proxy:
 
     def attach(self, shard: int, read_fd: int, write_fd: int) -> None:
         """Uses fresh pipes to a shard's (new) process, which has to know the scripts before anything else."""
+        if shard >= len(self.backends):
+            self._expect(shard).attach(read_fd, write_fd)
+            return
         backend = self.backends[shard]
         backend.attach(read_fd, write_fd)
         self.scripts.load_onto(backend)
         for request in self.monitoring.greeting():
             self.tell(shard, request)
+
+    # -- shards that come and go ----------------------------------------------------------------
+
+    def _expect(self, shard: int) -> Backend:
+        """A shard that is being started, and not used yet."""
+        if shard not in self._coming:
+            backend = self._coming[shard] = Backend(shard, self.loop, self.look_around, self.log)
+            self.pubsub.expect(backend)
+            self.tracking.expect(backend)
+        return self._coming[shard]
+
+    def resize(self, shards: int) -> None:
+        """From now on there are so many shards. Nothing is under way that concerns all of them."""
+        while len(self.backends) < shards:
+            backend = self._expect(len(self.backends))
+            del self._coming[backend.shard]
+            self.backends.append(backend)
+            self.pubsub.add_home(backend)
+            self.scripts.load_onto(backend)
+            for request in (*self.monitoring.greeting(), *self.tracking.greeting()):
+                self.tell(backend.shard, request)
+        while len(self.backends) > shards:
+            self.pubsub.remove_home()
+            backend = self.backends.pop()
+            # It may be wanted again before its process ends.
+            self._coming[backend.shard] = backend
+            backend.flush()
+            self.coordinator.drop_shard(backend.shard)
+            for session in self.sessions.values():
+                if session.watch is not None and backend.shard in session.watch.shards:
+                    session.watch = session.watch.lost(backend.shard, self.coordinator.number())
 
     # -- clients --------------------------------------------------------------------------------
 
@@ -348,7 +387,7 @@ class Proxy:
         self.coordinator.start(session, call, block, index)
         return True
 
-    def send(self, backend: Backend, request: list[Any], block: Block, index: int) -> None:
+    def send(self, backend: Backend | Gate, request: list[Any], block: Block, index: int) -> None:
         """Adds a request to a shard's batch."""
         backend.add_request(request)
         backend.add_block(block)

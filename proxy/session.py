@@ -180,6 +180,8 @@ class Session(Connection):
                 gate(self, command, args)
             if proxy.pause.holds(command, writes=self._writes_at_exec(command)):
                 return False
+            if proxy.move is not None and proxy.move.holds(self, command, args):
+                return False
             self.last_command = command
             if self.queue is not None and command.name not in NOT_QUEUED:
                 self.queue.add(command, args)

@@ -112,7 +112,7 @@ class Shares:
 
     def __init__(self, supervisor: Supervisor) -> None:
         self.supervisor = supervisor
-        self._shards = [_Shard() for _ in supervisor.workers]
+        self._shards: list[_Shard] = []
         self._next_s = 0.0
         self._beside: dict[int, int] = {}
         """Of proxies, by process id, what is to be subtracted from the resident size, because others have it
@@ -148,6 +148,9 @@ class Shares:
     def _divide(self) -> None:
         supervisor = self.supervisor
         config = supervisor.config
+        # There may be more of them, or fewer, than the last time.
+        count = len(supervisor.workers)
+        self._shards = [*self._shards[:count], *(_Shard() for _ in range(count - len(self._shards)))]
         for child, shard in zip(supervisor.workers, self._shards, strict=True):
             if shard.pid != child.pid:
                 shard.pid, shard.use, shard.is_asked = child.pid, Use(), False

@@ -29,9 +29,11 @@ from proxy.child import die_with_parent, reset_signals
 from proxy.listeners import Listeners
 from proxy.pause import Pause
 from proxy.relay import Answers, Relay, topic
+from proxy.relocation import Relocation
 from proxy.resolver import Message, Resolver
 from proxy.shares import Shares
 from shardkv import control, logs, worker
+from shardkv.slotmap import Layout
 
 logger = logging.getLogger("proxy.supervisor")
 
@@ -75,16 +77,19 @@ class Child:
 class Supervisor:
     """The parent of all processes."""
 
-    def __init__(self, config: Any, listeners: Listeners, slot_table: list[int], lock_fd: int) -> None:
+    def __init__(self, config: Any, listeners: Listeners, layout: Layout, lock_fd: int) -> None:
         self.config = config
         self.listeners = listeners
-        self.slot_table = slot_table
-        self.workers = [Child(WORKER, index) for index in range(config.workers)]
+        self.slot_table = layout.table
+        self.workers = [Child(WORKER, index) for index in range(layout.shards)]
         self.proxies = [Child(PROXY, index) for index in range(config.proxies)]
         self.stopping = False
         self.exit_code = 0
         self.relay = Relay(self)
-        self.resolver = Resolver()
+        self.resolver = Resolver(layout.shards)
+        self.relocation = self._relocation(layout)
+        self._retired: list[Child] = []
+        """Workers that are about to end and not to be started again."""
         self.pause = Pause()
         self.monitoring: set[int] = set()
         """The proxies with clients that monitor."""
@@ -96,9 +101,12 @@ class Supervisor:
         self._announced = False
         self._reload: Callable[[], None] = lambda: None
 
+    def _relocation(self, layout: Layout) -> Relocation:
+        return Relocation(self, data_folder(self.config), layout)
+
     @property
     def children(self) -> list[Child]:
-        return [*self.workers, *self.proxies]
+        return [*self.workers, *self._retired, *self.proxies]
 
     # -- life -----------------------------------------------------------------------------------
 
@@ -151,9 +159,11 @@ class Supervisor:
         self.resolve()
         now = time.monotonic()
         self.shares.tick(now)
+        self.relocation.turn(now)
         for child in self.children:
             if not child.running and not self.stopping and child.restart_at <= now:
-                self._start(child)
+                if child not in self._retired:
+                    self._start(child)
             elif child.channel is not None:
                 self._watch(child)
         if self._announced:
@@ -168,6 +178,8 @@ class Supervisor:
         """Until the next restart, overdue answer or sign of life for the watchdog."""
         now = time.monotonic()
         times = [child.restart_at - now for child in self.children if not child.running]
+        if (deadline := self.relocation.next_deadline()) is not None:
+            times.append(deadline - now)
         if (deadline := self.relay.next_deadline()) is not None:
             times.append(deadline - now)
         if (look_at := self.shares.next_deadline()) is not None:
@@ -189,6 +201,19 @@ class Supervisor:
             self.stop()
 
     # -- children -------------------------------------------------------------------------------
+
+    def add_worker(self) -> None:
+        """Starts a further worker, whose shard owns nothing yet."""
+        self.workers.append(Child(WORKER, len(self.workers)))
+        self.resolver.resized(len(self.workers))
+        self._start(self.workers[-1])
+
+    def retire(self, child: Child) -> None:
+        """Has a worker end that is not one of the workers any more."""
+        self._retired.append(child)
+        self.resolver.resized(len(self.workers))
+        if child.channel is not None:
+            child.channel.send(control.Stop())
 
     def _start(self, child: Child) -> None:
         ours, theirs = socket.socketpair()
@@ -245,7 +270,7 @@ class Supervisor:
                     child.index,
                     self.config,
                     self.slot_table,
-                    len(self.workers),
+                    self.relocation.resharding.shards,
                     self.listeners,
                     channel,
                     self.pause,
@@ -288,6 +313,7 @@ class Supervisor:
         if self._announced or not all(child.ready for child in self.children):
             return
         self._announced = True
+        self.relocation.begin()
         logger.info("Ready to accept connections on %s", self.listeners.title)
         self._notifier.notify(f"READY=1\nSTATUS={len(self.workers)} shards, {len(self.proxies)} proxies")
 
@@ -304,7 +330,11 @@ class Supervisor:
         delays."""
         self._close_channel(child)
         child.pid = 0
+        self.relocation.resharding.deaths += 1
         self.relay.forget(child)
+        if child in self._retired:
+            self._retired.remove(child)
+            return
         if child.kind == WORKER:
             self.resolver.went_down(child.index)
             self.resolve()
@@ -345,6 +375,7 @@ class Supervisor:
     def _stop_everything(self) -> None:
         """Lets the proxies answer what is under way, then the workers make everything durable."""
         self._notifier.notify("STOPPING=1")
+        self.relocation.stop()
         for group in (self.proxies, self.workers):
             deadline = time.monotonic() + self.config.shutdown_timeout
             for child in group:

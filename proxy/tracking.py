@@ -24,7 +24,7 @@ from shardkv.resp.replies import resp2, resp3
 from shardkv.wire import RAW, Batch, pack_context
 
 if TYPE_CHECKING:
-    from proxy.backend import Block
+    from proxy.backend import Backend, Block
     from proxy.server import Proxy
     from proxy.session import Session
 
@@ -176,8 +176,12 @@ class Tracking:
         self._elsewhere: list[list[Any]] = []
         """What clients of other proxies have to be told: [client, keys, the tracker's number]."""
         for backend in proxy.backends:
-            backend.greetings.append(self.greeting)
-            backend.lost = self.forget_all
+            self.expect(backend)
+
+    def expect(self, backend: Backend) -> None:
+        """A shard's process has to know of all who track keys, and they have to know of its end."""
+        backend.greetings.append(self.greeting)
+        backend.lost = self.forget_all
 
     def __len__(self) -> int:
         return len(self._trackers)

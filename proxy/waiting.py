@@ -10,13 +10,14 @@ needs further locks gives up all it has if it cannot get them at once, and tries
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple
 
 from proxy.actions import Action, Commit, Run
 from proxy.transaction import Counters, transact, values_of
+from shardkv import errors
 from shardkv.blocking import Waits, Wish
 from shardkv.errors import CommandError, caught
 from shardkv.locks import Transaction
@@ -69,6 +70,8 @@ def wait_and_transact(
         if isinstance(call, CommandError):
             return call
     while is_nothing(reply):
+        # The keys may have gone to other shards since it was looked at.
+        call = replace(call)
         wishes: dict[int, list[Wish]] = {}
         for wish in waits.wishes(call.args):
             wishes.setdefault(call.shard_of(wish[0]), []).append(wish)
@@ -76,8 +79,11 @@ def wait_and_transact(
         outcome = yield Enlist(transaction, call.command.name, wishes)
         offers = [outcome.shard] if isinstance(outcome, Offer) else []
         yield Withdraw(transaction, [shard for shard in wishes if shard not in offers])
+        if isinstance(outcome, CommandError) and outcome.text == errors.SLOT_MOVED:
+            continue
         if not offers:
             return outcome
+        call = replace(call)
         if waits.take is not None:
             return (yield from _run(call, waits.take(call, outcome.key), transaction))
         # The first try is the transaction that has the offer.

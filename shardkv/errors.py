@@ -81,6 +81,14 @@ IN_DOUBT = (
     b"not at all"
 )
 
+WORKERS_WITHOUT_LOG = (
+    b"ERR There is data in the folder that is not loaded, so the number of workers has to stay: set "
+    b"appendonly to yes before"
+)
+
+SLOT_MOVED = b"SLOTMOVED The slot belongs to another shard now"
+"""Between processes; a proxy that gets it asks the other shard, and no client sees it."""
+
 
 def exec_refused(text: bytes) -> bytes:
     """For an EXEC that cannot be carried out now; takes the error that its commands would get."""

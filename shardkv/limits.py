@@ -122,6 +122,36 @@ MAX_QUEUED_COMMANDS = 1024 * 1024
 FORGET_AFTER_S = 0.1
 """How long a coordinator gathers transactions that are carried out everywhere before it says so."""
 
+# -- slots that move to another shard ---------------------------------------------------------
+
+MOVE_WEIGHT = 500
+"""So many keys are moved at once at most, fewer if they are large; one slot at least. Their requests wait
+meanwhile, and so does what concerns all shards."""
+
+MOVE_SLOTS = 128
+"""So many slots are moved at once at most, unless they are empty: few clients meet them meanwhile, even where
+there are few keys."""
+
+MOVE_CHUNK_BYTES = 64 * 1024
+"""So much of them is written, or read, in a slice."""
+
+MOVE_UNLINK_KEYS = 500
+"""Keys in one record that says that they are gone."""
+
+MOVE_TRACKED_KEYS = 10_000
+"""If no more keys are remembered for clients that track keys, those of slots that move are looked for; else
+all clients are told that everything may have changed."""
+
+MOVE_PATIENCE_S = 0.3
+"""So long at most the proxies may take until nothing is under way that moving slots would disturb; else they
+are tried again later."""
+
+MOVE_RETRY_S = (0.05, 2.0)
+"""The range of the time after which a move that could not be made is tried again; it doubles each time."""
+
+MOVE_REST = 0.5
+"""After each move nothing is moved for this part of the time that it took."""
+
 # -- append-only file -------------------------------------------------------------------------
 
 LOAD_SLICE_BYTES = 256 * 1024

@@ -10,7 +10,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection as Group
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
+
+from shardkv.slots import slot_of
 
 LockKey = tuple[int, bytes]
 """(database, key)"""
@@ -64,6 +67,13 @@ class Locks:
         return any(held.whole and (writes or held.exclusive) for held in self.held.values()) or any(
             key in exclusive or (writes and shared[key] > 0) for key in keys
         )
+
+    def concern(self, slots: frozenset[int]) -> bool:
+        """Whether any key of these slots is locked or waited for, or the whole shard is."""
+        if self._whole_waiting or any(held.whole for held in self.held.values()):
+            return True
+        names = chain(self._exclusive, self._shared, self._waiting)
+        return any(slot_of(key) in slots for _, key in names)
 
     def enter(self, keys: Group[LockKey], *, whole: bool) -> None:
         """A request begins to wait."""

@@ -232,6 +232,9 @@ class Propagation(ABC):
         while (args := reader.gets()) is not False:
             self.replay(args)
         self.now_ms = now_ms
+        # What it has changed is none of the next command's changes.
+        self.changes_since_save += self.dirty
+        self.dirty = 0
         self.log_together([_MULTI + records + _EXEC], transaction)
         self.start_of_file()
         return []

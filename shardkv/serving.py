@@ -6,11 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from shardkv import errors
 from shardkv.command import Command, Handler
+from shardkv.errors import CommandError
 from shardkv.keyspace import Database
 from shardkv.locks import LockKey, Transaction
 from shardkv.values import Collection
 from shardkv.waiters import Waiter, Waiters
+from shardkv.wire import SLOT_MOVED, pack
 
 if TYPE_CHECKING:
     from shardkv.shard import CommandStats, Shard
@@ -94,6 +97,18 @@ class Serving:
         reply = b"" if value is None else request.encode(value)
         self.shard.answer(request.link, request.ticket, reply)
         return True
+
+    def moved(self, slots: frozenset[int]) -> None:
+        """Keys of these slots belong to another shard now: who waits for one has to ask anew, with what its
+        request has come to say meanwhile."""
+        for waiter in self.waiters.of_slots(slots):
+            self._leave(waiter)
+            request = waiter.request
+            if request.command.internal:
+                reply = request.encode(CommandError(errors.SLOT_MOVED))
+            else:
+                reply = SLOT_MOVED + pack(request.args[1:])
+            self.shard.answer(request.link, request.ticket, reply)
 
     def forget_proxy(self, proxy: int) -> None:
         """A proxy is gone, and with it its clients."""

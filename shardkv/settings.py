@@ -335,8 +335,8 @@ class Config:
         0,
         Integer(0, limits.MAX_WORKERS),
         """Worker processes: each holds one shard of the keys and runs the commands for them. 0: one per core.
-        It may differ from one start to the next, no key is lost.""",
-        mutable=False,
+        Changed at a start or with CONFIG SET, keys move while clients are served, and none is lost; see
+        docs/resharding.md. 0 leaves the number as it is where there is data.""",
     )
     proxies: int = setting(
         PROCESSES,

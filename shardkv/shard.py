@@ -165,6 +165,10 @@ class Shard(Propagation):
                 self.graveyard += [cast(list[Slot], db.marks)] if db.marks else []
                 db.begin_marks()
 
+    def owns(self, key: bytes) -> bool:
+        """Whether the shard is the one that a key, or a channel, belongs to."""
+        return not self.slot_table or self.slot_table[slot_of(key)] == self.index
+
     def flush(self, indexes: list[int]) -> int:
         """Empties databases; returns how many keys they held. Their memory is freed in slices."""
         self.on_flush()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -31,6 +32,8 @@ class SlotMap(msgspec.Struct):
     shards: int
     runs: list[tuple[int, int, int]]
     colocate: list[str] = []
+    target: int = 0
+    """How many shards there are to be, if slots are being moved for that; 0 if as many as there are."""
 
     def table(self) -> list[int]:
         """Entry `slot` is the shard that owns it."""
@@ -44,7 +47,7 @@ class SlotMap(msgspec.Struct):
         return table
 
 
-def from_table(table: list[int], shards: int, colocate: Sequence[str] = ()) -> SlotMap:
+def from_table(table: list[int], shards: int, colocate: Sequence[str] = (), target: int = 0) -> SlotMap:
     """The slot map that says the same as a table."""
     runs: list[tuple[int, int, int]] = []
     for slot, shard in enumerate(table):
@@ -52,62 +55,107 @@ def from_table(table: list[int], shards: int, colocate: Sequence[str] = ()) -> S
             runs[-1] = (runs[-1][0], slot, shard)
         else:
             runs.append((slot, slot, shard))
-    return SlotMap(version=1, shards=shards, runs=runs, colocate=list(colocate))
+    target = 0 if target == shards else target
+    return SlotMap(version=1, shards=shards, runs=runs, colocate=list(colocate), target=target)
 
 
-def open_slot_map(folder: Path, workers: int, colocate: Sequence[str]) -> tuple[int, list[int]]:
-    """The number of shards and the slot table of a data folder; a new folder gets an even one.
+@dataclass
+class Layout:
+    """How the data of a folder is laid out: `table` says of each slot which of so many shards owns it. There
+    are to be `target` shards."""
 
-    workers    the number asked for; 0 takes what the folder has, or one per core for a new one
+    shards: int
+    table: list[int]
+    target: int
+
+
+def balanced(table: list[int], shards: int) -> list[int]:
+    """A table in which so many shards own equally many slots, with as few changes as that takes."""
+    share, rest = divmod(SLOTS, shards)
+    room = [share + (shard < rest) for shard in range(shards)]
+    wanted, homeless = table[:], []
+    for slot, shard in enumerate(table):
+        if shard < shards and room[shard]:
+            room[shard] -= 1
+        else:
+            homeless.append(slot)
+    free = (shard for shard, count in enumerate(room) for _ in range(count))
+    for slot, shard in zip(homeless, free, strict=True):
+        wanted[slot] = shard
+    return wanted
+
+
+def open_slot_map(folder: Path, workers: int, colocate: Sequence[str], *, loads: bool = True) -> Layout:
+    """The layout of a data folder; a new folder gets an even one.
+
+    workers    the number of shards there are to be; 0 takes what the folder has, or one per core for a new
+               one
     colocate   the patterns asked for
+    loads      whether the data in the folder is loaded
 
-    Raises SlotMapError if the folder's data is laid out in another way.
+    Raises SlotMapError if the folder's data is laid out in a way that cannot be changed to what is asked for.
     """
     path = folder / FILE_NAME
     if not path.exists():
+        if holds_data(folder):
+            raise SlotMapError(
+                f"{path} is missing, but there is data in {folder}: it is not known any more which shard "
+                "owns which keys; bring the file back from a copy"
+            )
         shards = workers or os.cpu_count() or 1
         table = even_slot_table(shards)
         save_slot_map(folder, from_table(table, shards, colocate))
-        return shards, table
+        return Layout(shards, table, shards)
     try:
         found = msgspec.json.decode(path.read_bytes(), type=SlotMap)
         table = found.table()
     except (msgspec.DecodeError, SlotMapError) as error:
         raise SlotMapError(f"{path}: {error}") from None
-    if workers not in (0, found.shards):
+    target = workers or found.target or found.shards
+    if target != found.shards and not loads and holds_data(folder):
         raise SlotMapError(
-            f"the data in {folder} is laid out for {found.shards} workers; "
-            f"start with `workers {found.shards}` or `workers 0`"
+            f"the data in {folder} is laid out for {found.shards} workers, and cannot be moved with "
+            f"`appendonly no`; start with `workers {found.shards}`, or with `appendonly yes`"
         )
     if found.colocate != list(colocate):
-        if _holds_data(folder):
+        if holds_data(folder):
             raise SlotMapError(
                 f"the data in {folder} is laid out with `colocate {_line(found.colocate)}`, not with "
                 f"`colocate {_line(colocate)}`; start with the former"
             )
-        save_slot_map(folder, from_table(table, found.shards, colocate))
-    return found.shards, table
+        save_slot_map(folder, from_table(table, found.shards, colocate, found.target))
+    return Layout(found.shards, table, target)
 
 
 def _line(patterns: Sequence[str]) -> str:
     return " ".join(patterns) or '""'
 
 
-def _holds_data(folder: Path) -> bool:
+def holds_data(folder: Path) -> bool:
     """Whether any shard has ever logged anything here: its files are longer than when they were made."""
     return any(path.stat().st_size > MAX_HEADER_BYTES for path in folder.glob("shard-*/*.aof"))
 
 
+class SlotMapUncertainError(Exception):
+    """The slot map was replaced, but it is not known whether that will last."""
+
+
 def save_slot_map(folder: Path, slot_map: SlotMap) -> None:
-    """Replaces the slot map file as a whole, and makes that last."""
+    """Replaces the slot map file as a whole, and makes that last.
+
+    Raises OSError if the old one stays, SlotMapUncertainError if it is not known which one there will be.
+    """
     temporary = folder / (FILE_NAME + ".new")
     with open(temporary, "wb") as file:
         file.write(msgspec.json.format(msgspec.json.encode(slot_map)))
         file.flush()
         os.fsync(file.fileno())
-    os.replace(temporary, folder / FILE_NAME)
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(fd)
+        os.replace(temporary, folder / FILE_NAME)
+        try:
+            os.fsync(fd)
+        except OSError as error:
+            raise SlotMapUncertainError(f"{folder}: fsync has failed: {error}") from None
     finally:
         os.close(fd)

@@ -18,8 +18,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from shardkv import limits
 from shardkv.channels import INVALIDATED
 from shardkv.command import Command, Flag, Handler
+from shardkv.slots import slot_of
 
 if TYPE_CHECKING:
     from shardkv.keyspace import Database
@@ -180,6 +182,18 @@ class Tracking:
                 for number in self._prefixes[prefix]:
                     # So the shard has something to hand out at the end of the turn.
                     self._outbox(self._proxy_of(number))
+
+    def moved(self, slots: frozenset[int]) -> None:
+        """Keys of these slots belong to another shard now, which does not know who has read them: they count
+        as changed. Where many are remembered all do, for looking at each would take long."""
+        if len(self._readers) > limits.MOVE_TRACKED_KEYS:
+            self._forget_keys()
+            self._tell(self._trackers, [])
+            return
+        for key in [key for key in self._readers if slot_of(key) in slots]:
+            clients = self._readers.pop(key)
+            self.items -= len(clients)
+            self._tell(clients, [key])
 
     def flushed(self) -> None:
         """Databases were emptied. As that is always done on all shards, whose locks are given up only when

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from shardkv.locks import LockKey, Transaction
+from shardkv.slots import slot_of
 from shardkv.values import Collection, Packed, Value
 
 if TYPE_CHECKING:
@@ -104,6 +105,14 @@ class Waiters:
     def of_proxy(self, proxy: int) -> list[Waiter]:
         """The waiting requests of one proxy."""
         return [waiter for waiter in self._by_identity.values() if waiter.identity[0] == proxy]
+
+    def of_slots(self, slots: frozenset[int]) -> list[Waiter]:
+        """The requests that wait for keys of these slots, the first one first."""
+        return [
+            waiter
+            for waiter in self._by_identity.values()
+            if any(slot_of(key) in slots for key in waiter.keys)
+        ]
 
     # -- changes --------------------------------------------------------------------------------
 

@@ -95,6 +95,13 @@ class Watches:
             if index == old.index and (_holds(old, key) or (new is not None and _holds(new, key))):
                 _touch(watchers)
 
+    def moved(self, slots: frozenset[int]) -> None:
+        """Keys of these slots belong to another shard now, so that their changes are not seen here any more:
+        they count as touched."""
+        for (_, key), watchers in self._by_key.items():
+            if slot_of(key) in slots:
+                _touch(watchers)
+
     def _observe(self, db: Database, key: bytes, event: str) -> None:
         watchers = self._by_key.get((db.index, key))
         if watchers is not None:

@@ -39,6 +39,10 @@ PUBLISHED: Final = -1
 NOTED: Final = -2
 CALLED: Final = -3
 
+SLOT_MOVED: Final = b"-SLOTMOVED "
+"""So begins the reply to a request that has waited for a key whose slot has gone to another shard; its words,
+packed, follow. The proxy sends it again, and no client ever sees this."""
+
 Batch = list[list[Any]]
 Reply = bytes | None
 Replies = tuple[list[Reply] | None, list[tuple[int, bytes]]]
@@ -50,6 +54,8 @@ ticket or else its place in the batch whose replies come with the note, and its 
 encode_note = msgspec.msgpack.Encoder().encode
 decode_note = msgspec.msgpack.Decoder(Note).decode
 
+pack = msgspec.msgpack.Encoder().encode
+unpack = msgspec.msgpack.Decoder(list[Any]).decode
 decode_batch = msgspec.msgpack.Decoder(list[list[Any]]).decode
 decode_replies = msgspec.msgpack.Decoder(Replies).decode
 

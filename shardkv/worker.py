@@ -13,9 +13,10 @@ import os
 import select
 from collections.abc import Callable
 from functools import partial
+from types import GeneratorType
 from typing import Any
 
-from shardkv import allocator, clock, control, errors, figures, limits, logs
+from shardkv import allocator, clock, control, errors, figures, limits, logs, moving
 from shardkv.busy import Busy, Postponed
 from shardkv.channels import INVALIDATED, LOST, encode_told
 from shardkv.chores import bury, expire_due
@@ -130,7 +131,7 @@ class Worker:
         self.config = config
         self.slot_table = slot_table
         self.shard = Shard(index, config)
-        self.shard.slot_table = slot_table if len(set(slot_table)) > 1 else []
+        self.shard.slot_table = slot_table if set(slot_table) != {index} else []
         self.shard.scripts.on_busy = self._while_busy
         self.shard.slow.note = self._note
         self.channel = channel
@@ -152,6 +153,9 @@ class Worker:
         self.poll.register(self._wakeup, select.EPOLLIN)
         self._next_cron_s = 0.0
         self.active_expire = True
+        self._errands: list[tuple[int, moving.Errand]] = []
+        """Questions that are answered in slices, each with its number."""
+        self._errand_waits = False
         self.expire_cycle_ns = self.expire_cycles_cut_short = 0
         self.commit = self.journal.commit
         self.step = self.journal.step
@@ -222,6 +226,8 @@ class Worker:
             self.turn(0)
             if self.stopping:
                 return
+        if removed := moving.drop_foreign(self):
+            logger.info("removed %d keys that have gone to other shards", removed)
         # Nothing is published before it is known who has subscribed.
         until_s = clock.monotonic() + limits.WAIT_FOR_SUBSCRIPTIONS_S
         while self.shard.channels.proxies < proxies and clock.monotonic() < until_s and not self.stopping:
@@ -234,7 +240,8 @@ class Worker:
     def serve(self) -> None:
         """Runs until the supervisor says stop, or is gone."""
         while not self.stopping:
-            chores = self.journal.wants_slices or bool(self.shard.graveyard)
+            errand = bool(self._errands) and not self._errand_waits
+            chores = self.journal.wants_slices or bool(self.shard.graveyard) or errand
             self.turn(0 if chores else max(0.0, self._next_cron_s - clock.monotonic()))
 
     def turn(self, timeout_s: float) -> None:
@@ -281,7 +288,8 @@ class Worker:
         if now_s >= self._next_cron_s:
             self._next_cron_s = now_s + _CRON_S
             self.shard.tick()
-            if self.active_expire:
+            # What is being handed out to another shard has to stay as it is.
+            if self.active_expire and not self._errands:
                 begun_ns = clock.perf_counter_ns()
                 if expire_due(self.shard, budget_s):
                     self._next_cron_s = now_s
@@ -306,6 +314,28 @@ class Worker:
         if self.shard.graveyard:
             bury(self.shard, budget_s)
         self.step(budget_s)
+        if self._errands:
+            self._run_errand()
+
+    def _run_errand(self) -> None:
+        """Goes on with a question that takes longer to answer, for a slice."""
+        number, errand = self._errands[0]
+        until_s = clock.monotonic() + _LONGEST_SLICE_S
+        answer = None
+        try:
+            while next(errand):
+                if clock.monotonic() >= until_s:
+                    self._errand_waits = False
+                    return
+            self._errand_waits = True
+            return
+        except StopIteration as stop:
+            answer = stop.value
+        except Exception:
+            logger.exception("a question failed")
+        self._errands.pop(0)
+        self._errand_waits = False
+        self.channel.send(control.Answer(number, answer))
 
     def _take(self, link: ProxyLink) -> None:
         """Runs the batches that have come from a proxy."""
@@ -508,7 +538,7 @@ class Worker:
             match message:
                 case control.Attach(peer):
                     self.attach(peer, *self.channel.take_fds())
-                case control.Question(number, topic, body) if topic in _OF_TRANSACTIONS:
+                case control.Question(number, topic, body) if topic in _BETWEEN_BATCHES:
                     self._after_script(partial(self._answer, number, topic, body))
                 case control.Question(number, topic, body):
                     self._answer(number, topic, body)
@@ -523,10 +553,13 @@ class Worker:
             answer = TOPICS[topic](self, body)
         except Exception:
             logger.exception("question %s failed", topic)
+        if isinstance(answer, GeneratorType):
+            self._errands.append((number, answer))
+            return
         self.channel.send(control.Answer(number, answer))
 
 
-_OF_TRANSACTIONS = (control.FREEZE, control.SETTLE, control.FORGET)
+_BETWEEN_BATCHES = (control.FREEZE, control.SETTLE, control.FORGET, *control.OF_SLOTS)
 
 Topic = Callable[[Worker, Any], Any]
 """Answers a question about the worker; takes the question's body, returns the answer's."""
@@ -629,6 +662,45 @@ def _settle(worker: Worker, body: Any) -> Any:
 def _forget(worker: Worker, body: Any) -> Any:
     """Forgets transactions whose outcome is durable everywhere."""
     worker.shard.transactions.forget([(proxy, number) for proxy, number in body])
+
+
+@topic(control.WEIGH_SLOTS)
+def _weigh_slots(worker: Worker, body: Any) -> Any:
+    """How many of some slots are moved at once: [slots, most weight]."""
+    return moving.weigh(worker.shard, *body)
+
+
+@topic(control.SEND_SLOTS)
+def _send_slots(worker: Worker, body: Any) -> Any:
+    """Hands out the keys of slots: [slots, path]."""
+    return moving.send(worker, *body)
+
+
+@topic(control.TAKE_SLOTS)
+def _take_slots(worker: Worker, body: Any) -> Any:
+    """Takes in the keys of slots: [slots, their owner, path, when they were touched]."""
+    return moving.take(worker, *body)
+
+
+@topic(control.DROP_SLOTS)
+def _drop_slots(worker: Worker, body: Any) -> Any:
+    """Removes the keys of slots: [slots, their owner]."""
+    return moving.drop(worker, *body)
+
+
+@topic(control.LIBRARIES)
+def _libraries(worker: Worker, body: Any) -> Any:
+    return moving.libraries(worker.shard)
+
+
+@topic(control.TAKE_LIBRARIES)
+def _take_libraries(worker: Worker, body: Any) -> Any:
+    return moving.take_libraries(worker, body)
+
+
+@topic(control.MAY_LEAVE)
+def _may_leave(worker: Worker, body: Any) -> Any:
+    return moving.may_leave(worker.shard)
 
 
 @topic("rewrite")

@@ -51,7 +51,7 @@ class Bank:
 
     # -- clients that change something --------------------------------------------------------------
 
-    def open(self, deaths: int, rewrites: int) -> Script:
+    def open(self, deaths: int, rewrites: int, reshardings: int = 0) -> Script:
         """Puts there what there is in the beginning, then lets the others in, and death."""
         coins = [f"coin:{number}" for number in range(FIRST_COINS)]
         yield ["MSET", *(word for account in ACCOUNTS for word in (account, FIRST_BALANCE))]
@@ -73,6 +73,7 @@ class Bank:
         for number, client in enumerate(clients):
             self.simulation.client(number % self.simulation.config.proxies, client)
         self.simulation.deaths_left, self.simulation.rewrites_left = deaths, rewrites
+        self.simulation.reshardings_left = reshardings
 
     def _mark(self, key: str) -> str:
         marks = self.tried.setdefault(key, [])

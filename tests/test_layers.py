@@ -33,7 +33,7 @@ LAYERS = [
     },
     {"propagation", "chores", "shard", "serving", "rest"},
     {"commands"},
-    {"busy", "eviction", "journal", "figures", "worker"},
+    {"busy", "eviction", "journal", "figures", "moving", "worker"},
 ]
 """Modules and packages of shardkv, from the bottom up: each may import from its own layer and those
 before."""

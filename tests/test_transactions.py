@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shardkv.aof.record import record
 from shardkv.locks import Transaction
 from shardkv.plan import coded
 from shardkv.transactions import UNKNOWN
@@ -28,3 +29,13 @@ def test_a_draft_is_undone_before_its_locks_are_given_up() -> None:
     transactions.release(OWNER)
     assert local.call("GET", "a") == b"after"
     assert not transactions.drafts
+
+
+def test_what_is_redone_is_no_change_of_the_next_command() -> None:
+    local = Local()
+    [shard] = local.shards
+    shard.redo(record([b"SET", b"key", b"value"]), (0, 1))
+    assert shard.records is not None
+    shard.records.clear()
+    assert local.error("RENAME", "missing", "missing") == "ERR no such key"
+    assert not shard.records

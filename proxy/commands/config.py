@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from proxy import identity, relay, tls
@@ -14,6 +15,8 @@ from shardkv.command import ADMIN, LOADING, NOSCRIPT, STALE, Place, command, con
 from shardkv.config_file import ConfigError
 from shardkv.errors import CommandError
 from shardkv.resp.replies import OK
+from shardkv.settings import Config
+from shardkv.slotmap import holds_data
 
 if TYPE_CHECKING:
     from proxy.server import Proxy
@@ -70,21 +73,41 @@ async def config_set(session: Session, args: list[Any]) -> Any:
     # What one process accepts all accept, because all have the same settings.
     session.proxy.config.check(pairs)
     tls.check(session.proxy.config, pairs)
+    _check_workers(session.proxy.config, pairs)
     await session.proxy.supervision.ask(control.EVERYONE, "config set", pairs)
     return OK
 
 
+def _check_workers(config: Config, pairs: list[tuple[bytes, bytes]]) -> None:
+    """Raises CommandError if the number of workers is to change and cannot."""
+    changes = any(name.lower() == b"workers" for name, _ in pairs)
+    if changes and not config.appendonly and holds_data(Path(config.dir) / config.appenddirname):
+        raise CommandError(errors.WORKERS_WITHOUT_LOG)
+
+
 @topic("config set")
 def _set_in_proxy(proxy: Proxy, pairs: list[tuple[bytes, bytes]]) -> None:
-    proxy.settings_changed(proxy.config.set(pairs))
+    changed = proxy.config.set(pairs)
+    _keep_asked(changed)
+    proxy.settings_changed(changed)
 
 
 @relay.topic("config set")
 def _set_in_supervisor(supervisor: Supervisor, pairs: list[tuple[bytes, bytes]]) -> None:
     """Keeps the settings for the processes that are started anew."""
-    if "loglevel" in supervisor.config.set(pairs):
+    changed = supervisor.config.set(pairs)
+    _keep_asked(changed)
+    if "loglevel" in changed:
         logs.set_level(supervisor.config)
     supervisor.shares.settings_changed()
+    if "workers" in changed and supervisor.config.workers:
+        supervisor.relocation.retarget(supervisor.config.workers)
+
+
+def _keep_asked(changed: dict[str, Any]) -> None:
+    """What is asked for is what the configuration file is to say."""
+    if "workers" in changed and identity.asked is not None:
+        identity.asked.workers = changed["workers"]
 
 
 @command(

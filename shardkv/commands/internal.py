@@ -56,6 +56,9 @@ def prepare(db: Database, args: list[Any]) -> Any:
     if holds:
         shard.transactions.check_holds(owner)
     if watcher is not None and shard.watches.is_touched(owner_of(watcher)):
+        if not holds:
+            # A claim that has waited has its locks when it comes here again.
+            shard.transactions.release(owner)
         return False
     args[0] = pack_code(pack_context(db.index, RAW), COMMANDS["prepare"].id, 0)
     lock_names = [(index, key) for index, key in keys]
@@ -208,6 +211,15 @@ def execute(db: Database, args: list[Any]) -> Any:
 
 def _writes(request: list[Any]) -> bool:
     return BY_ID[unpack_context(request[0] >> SLOT_BITS).command_id].writes
+
+
+# -- slots that move -----------------------------------------------------------------------------------
+
+
+@command("BARRIER", group="transactions", since="0.1.0", flags=_NO_FLAGS, internal=True)
+def barrier(db: Database, args: list[Any]) -> Any:
+    """Says that everything that was sent before has come."""
+    return True
 
 
 # -- watched keys ------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from shardkv.lua import Function, Script
 from shardkv.resp.replies import raw, unpack_raw
 from shardkv.scripts import Running, Scripts
 from shardkv.shard import LATER
-from shardkv.slots import SLOT_BITS, SLOT_MASK, slot_of
+from shardkv.slots import SLOT_BITS, SLOT_MASK
 from shardkv.wire import RAW, pack_code, pack_context, unpack_context
 
 if TYPE_CHECKING:
@@ -44,11 +44,11 @@ class RemoteHost(ShardHost):
     def _is_local(self, command: Command, words: list[bytes]) -> bool:
         shard = self.shard
         if command.routed_by:
-            return bool(shard.slot_table[slot_of(words[command.routed_by])] == shard.index)
+            return bool(shard.owns(words[command.routed_by]))
         keys, whole = lock_keys(self.db.index, command, words)
         if whole or command.spreads(words) or not keys:
             return False
-        if any(shard.slot_table[slot_of(key)] != shard.index for _, key in keys):
+        if not all(shard.owns(key) for _, key in keys):
             return False
         return shard.locks.lock(self.run.owner, keys, whole=False, exclusive=True)
 

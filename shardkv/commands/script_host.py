@@ -13,7 +13,6 @@ from shardkv.lua import REPL_AOF, Host
 from shardkv.numbers import integer
 from shardkv.resp.replies import OK, PONG
 from shardkv.scripts import Running, monitor_line, write_script_log
-from shardkv.slots import slot_of
 from shardkv.transactions import Late, Link
 from shardkv.wire import CALLED
 
@@ -109,7 +108,7 @@ class ShardHost(Host):
             positions = command.route_positions(words)
             if command.spreads(words) or (not positions and command.plan is not None):
                 return False
-            if any(shard.slot_table[slot_of(words[position])] != shard.index for position in positions):
+            if not all(shard.owns(words[position]) for position in positions):
                 return False
         # Within a transaction the locks may be its own.
         if not shard.locks or shard.together:

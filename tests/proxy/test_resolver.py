@@ -14,7 +14,7 @@ T = (0, 7)
 @pytest.fixture
 def resolver() -> Resolver:
     """Three shards are up, and nobody has said anything yet."""
-    resolver = Resolver()
+    resolver = Resolver(10)
     for shard in range(3):
         resolver.came_up(shard)
     return resolver

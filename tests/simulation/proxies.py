@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from typing import TYPE_CHECKING, Any, cast
+from unittest.mock import Mock
 
 import hiredis
 
@@ -14,6 +15,7 @@ from proxy.backend import NOBODY, Block, ValueBlock, new_block
 from proxy.blocking import Blocking, Waiting
 from proxy.coordinator import Coordinator
 from proxy.counters import Counters
+from proxy.moving import Gate, Move
 from proxy.multi import Execution, Queue, Watch, WatchKeys
 from proxy.scripts import Scripts
 from proxy.server import Proxy
@@ -78,6 +80,15 @@ class Loop:
 
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=cast(asyncio.AbstractEventLoop, self))
+
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs a coroutine from here on, as far as it gets each time."""
+        try:
+            future = work.send(None)
+        except StopIteration:
+            return
+        future._asyncio_future_blocking = False
+        future.add_done_callback(lambda done: self.run(work))
 
     def add_reader(self, fd: int, callback: Event) -> None:
         pass
@@ -148,8 +159,13 @@ class ProxyProcess:
         self.channel = channel
         self.counters = Counters()
         self.log = _Log()
-        self.slot_table = world.slot_table
-        self.backends = [Backend(shard) for shard in range(world.config.workers)]
+        self.slot_table = list(world.supervisor.slot_table)
+        shards = world.supervisor.relocation.resharding.shards
+        self.backends = [Backend(shard) for shard in range(shards)]
+        self.slot_backends: list[Backend | Gate] = [self.backends[shard] for shard in self.slot_table]
+        self.move: Move | None = None
+        self.pubsub = Mock()
+        self._coming: dict[int, Backend] = {}
         self.clients: set[Client] = set()
         me = cast(Proxy, self)
         self.supervision = Supervision(me, cast(control.ControlChannel, ProcessEnd(channel)))
@@ -160,7 +176,31 @@ class ProxyProcess:
         self.scripts = Scripts(me)
 
     def attach(self, shard: int, link: Link) -> None:
-        self.backends[shard].attach(link)
+        if shard < len(self.backends):
+            self.backends[shard].attach(link)
+        else:
+            self._coming.setdefault(shard, Backend(shard)).attach(link)
+
+    def resize(self, shards: int) -> None:
+        while len(self.backends) < shards:
+            shard = len(self.backends)
+            self.backends.append(self._coming.pop(shard, Backend(shard)))
+        while len(self.backends) > shards:
+            backend = self.backends.pop()
+            self._coming[backend.shard] = backend
+            self.coordinator.drop_shard(backend.shard)
+            for client in self.clients:
+                if client.watch is not None and backend.shard in client.watch.shards:
+                    client.watch = client.watch.lost(backend.shard, self.coordinator.number())
+
+    def look_around(self) -> None:
+        pass
+
+    def start_task(self, work: Coroutine[Any, Any, None]) -> None:
+        self.loop.run(work)
+
+    def ask_each(self, requests: dict[int, list[Any]]) -> asyncio.Future[list[Any]]:
+        return Proxy.ask_each(cast(Proxy, self), requests)
 
     # -- what can happen --------------------------------------------------------------------------
 
@@ -168,13 +208,17 @@ class ProxyProcess:
         yield from self.loop.events()
         if self.channel.to_process:
             yield self.supervision._receive
-        for backend in self.backends:
+        for backend in [*self.backends, *self._coming.values()]:
             yield from backend.events()
 
     # -- what coordinators and clients want of their proxy ------------------------------------------
 
-    def send(self, backend: Backend, request: list[Any], block: Block, index: int) -> None:
-        if backend.link is None:
+    def send(self, backend: Backend | Gate, request: list[Any], block: Block, index: int) -> None:
+        if isinstance(backend, Gate):
+            backend.add_request(request)
+            backend.add_block(block)
+            backend.add_index(index)
+        elif backend.link is None:
             self.loop.call_later(0, fill_error, (block, index), errors.shard_down(backend.shard))
         else:
             backend.link.ask(request, (block, index))
@@ -187,7 +231,7 @@ class ProxyProcess:
 
     def die(self) -> None:
         """Its clients learn it; shards when they have read what it has sent."""
-        for backend in self.backends:
+        for backend in [*self.backends, *self._coming.values()]:
             if backend.link is not None:
                 backend.link.proxy_gone = True
         for _, link in self.channel.to_process:
@@ -216,6 +260,9 @@ class Client:
         self.waiting: Waiting | None = None
         self._reply: Any = None
         self._block: Block | None = None
+        self._held: tuple[list[Any], Move] | None = None
+        """What it wants to send, and the move of slots for which it has to wait."""
+        self.queue: Queue | None = None
 
     def begin_waiting(self, waiting: Waiting) -> None:
         self.waiting = waiting
@@ -225,20 +272,30 @@ class Client:
         return self.world.proxies[self.proxy_index]
 
     def can_go_on(self) -> bool:
-        return not self.done and self._block is None and self.proxy_index in self.world.proxies
+        if self.done or self._block is not None or self.proxy_index not in self.world.proxies:
+            return False
+        return self._held is None or self.proxy.move is not self._held[1]
 
     def go_on(self) -> None:
         """Takes the reply and sends the next command. Who has lost his connection learns it then, and has
         another one."""
-        reply, self._reply = self._reply, None
-        try:
-            words = self.script.send(reply)
-        except StopIteration:
-            self.done = True
-            return
+        if self._held is not None:
+            words = self._held[0]
+        else:
+            reply, self._reply = self._reply, None
+            try:
+                words = self.script.send(reply)
+            except StopIteration:
+                self.done = True
+                return
+        self._held = None
         if self._connection_lost:
             # What it sends now goes nowhere.
             self._reply, self._connection_lost = LOST, False
+            return
+        move = self.proxy.move
+        if move is not None and self._waits_for(move, words):
+            self._held = words, move
             return
         block = self._block = new_block(self, 1)
         self.proxy.clients.add(self)
@@ -254,6 +311,20 @@ class Client:
         else:
             self._send([_word(word) for word in words], block)
 
+    def _waits_for(self, move: Move, words: list[Any]) -> bool:
+        """Whether what it wants to send has to wait until slots have moved. What has one key is held back
+        behind its back."""
+        if not isinstance(words[0], list):
+            command = COMMANDS[words[0].lower()]
+            args = [_word(word) for word in words]
+            fast = command.one_key and command.place is not Place.PROXY
+            return not fast and move.holds(cast(Any, self), command, args)
+        self.queue = Queue([(COMMANDS[one[0].lower()], [_word(word) for word in one]) for one in words])
+        try:
+            return move.holds(cast(Any, self), COMMANDS["exec"], [b"EXEC"])
+        finally:
+            self.queue = None
+
     def _send(self, args: list[Any], block: Block) -> None:
         command = COMMANDS[args[0].decode().lower()]
         assert command.place is not Place.PROXY
@@ -264,7 +335,7 @@ class Client:
             return
         if len(shards) == 1 and not command.spreads(args):
             request = [self.context | command.code | slots[0], *args[1:]]
-            self.proxy.send(self.proxy.backends[shards.pop()], request, block, 0)
+            self.proxy.send(self.proxy.slot_backends[slots[0]], request, block, 0)
         else:
             call = Call(command, args, 0, self.proxy.slot_table, len(self.proxy.backends))
             self.proxy.coordinator.start(cast(Any, self), call, block, 0)

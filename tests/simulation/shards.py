@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from shardkv import control, errors
@@ -12,6 +13,7 @@ from shardkv.aof.background import Background
 from shardkv.errors import CommandError
 from shardkv.journal import Journal, Safe
 from shardkv.locks import Transaction
+from shardkv.moving import Errand, drop_foreign, set_owner
 from shardkv.settings import Config
 from shardkv.shard import ENCODERS, Shard
 from shardkv.slots import SLOT_BITS
@@ -37,7 +39,11 @@ class ShardProcess:
         self.disk = disk
         self.channel = channel
         self.shard = Shard(index, self.config)
-        self.shard.slot_table = world.slot_table
+        self.world = world
+        self.slot_table = list(world.supervisor.slot_table)
+        """As it was when the process was forked."""
+        set_owner(self, [], index)  # type: ignore[arg-type]
+        self.errands: list[tuple[int, Errand]] = []
         self.background = Deferred()
         background: Background = self.background
         self.journal = Journal(self, disk=disk, background=background)  # type: ignore[arg-type]
@@ -56,12 +62,17 @@ class ShardProcess:
             yield self.turn
         if self.background.steps:
             yield self.work
+        if self.errands and not self.loading:
+            yield self.run_errand
         if self.journal.wants_slices or (self.journal.rewriting and not self.background.steps):
             yield self.chores
 
     def load(self) -> None:
         for _ in self.journal.load():
             pass
+        drop_foreign(self)  # type: ignore[arg-type]
+        self.world.check_owners(self.shard, self.slot_table)
+        assert self.journal.commit() is Safe.EVERYTHING
         self.loading = False
         self.channel.to_supervisor.append(control.Ready())
         self._report_doubt(list(self.shard.transactions.open))
@@ -69,6 +80,18 @@ class ShardProcess:
     def work(self) -> None:
         """The next step of a rewrite, which a thread of its own does."""
         self.background.steps.pop(0)()
+
+    def run_errand(self) -> None:
+        """A slice of what takes longer to answer."""
+        number, errand = self.errands[0]
+        try:
+            next(errand)
+        except StopIteration as stop:
+            self.errands.pop(0)
+            assert self.journal.commit() is Safe.EVERYTHING
+            self.channel.to_supervisor.append(control.Answer(number, stop.value))
+        else:
+            assert self.journal.commit() is Safe.EVERYTHING
 
     def chores(self) -> None:
         self.journal.step(0.0)
@@ -130,7 +153,13 @@ class ShardProcess:
                     self.links[proxy] = link
                 case control.Question(number, topic, body):
                     answer = TOPICS[topic](self, body)  # type: ignore[arg-type]
+                    if isinstance(answer, GeneratorType):
+                        self.errands.append((number, answer))
+                        continue
                     self.channel.to_supervisor.append(control.Answer(number, answer))
+
+                case control.Stop():
+                    self.world.end(self)
 
     # -- the end ----------------------------------------------------------------------------------
 
