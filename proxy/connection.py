@@ -62,6 +62,7 @@ class Connection(asyncio.Protocol, ABC):
         self._reading_paused = False
         self._last_words = b""
         self._turn: tuple[asyncio.Future[None], Block, int] | None = None
+        self._room: asyncio.Future[None] | None = None
 
     # -- what the session says --------------------------------------------------------------------
 
@@ -92,6 +93,7 @@ class Connection(asyncio.Protocol, ABC):
         self._is_gone()
         if self._turn is not None:
             self._look_at_turn()
+        self._tell_room()
 
     def eof_received(self) -> bool:
         """The client will send no more; what it asked is still answered, then the connection closes. One with
@@ -118,7 +120,24 @@ class Connection(asyncio.Protocol, ABC):
         self._write_paused = False
         self.over_soft_limit_s = None
         self.proxy.slow_readers.discard(self)
+        self._tell_room()
         self._go_on()
+
+    async def room(self, patience_s: float) -> bool:
+        """Waits until the client has taken so much that more can be written; False if it does not within that
+        time, or is gone."""
+        if self._write_paused and not self.transport.is_closing():
+            self._room = self.proxy.loop.create_future()
+            try:
+                await asyncio.wait_for(self._room, patience_s)
+            except TimeoutError:
+                return False
+        return not self.transport.is_closing()
+
+    def _tell_room(self) -> None:
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+        self._room = None
 
     def finish(self) -> None:
         """Closes the connection once everything asked so far is answered."""

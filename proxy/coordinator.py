@@ -7,7 +7,7 @@ import asyncio
 import itertools
 import secrets
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from proxy.actions import (
     Action,
@@ -32,7 +32,7 @@ from shardkv import clock, errors, limits, wire
 from shardkv.errors import CommandError
 from shardkv.locks import Transaction
 from shardkv.plan import Call, Parts, coded
-from shardkv.resp.replies import unpack_raw
+from shardkv.resp.replies import raw, unpack_raw
 
 if TYPE_CHECKING:
     from proxy.server import Proxy
@@ -116,6 +116,18 @@ class Coordinator:
         reply = _Reply(self.proxy.loop)
         Work(self, session, call, self._steps(session, call), reply.block, 0, suspends=False).step(None)
         return await reply.future
+
+    async def value_of(self, call: Call) -> Any:
+        """The value of a call that no client has sent; a CommandError if it has failed."""
+        return unpack_raw(await self.reply_of(cast("Session", _NoClient()), call))
+
+
+class _NoClient:
+    """Stands for the session of a call that no client has sent."""
+
+    context = wire.pack_context(0, wire.RAW)
+    encode = staticmethod(raw)
+    tracker = None
 
 
 class _Reply:
@@ -274,7 +286,8 @@ class Work:
         block, index = self.place
         reply = self.encode(value)
         took_ns = clock.perf_counter_ns() - self._begun_ns
-        self.proxy.log.done(self.session, self.call.command, self.call.args, took_ns, reply)
+        if not self.call.command.internal:
+            self.proxy.log.done(self.session, self.call.command, self.call.args, took_ns, reply)
         if self._suspends:
             self.session.resume(block, index, reply)
         else:

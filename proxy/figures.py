@@ -13,6 +13,7 @@ import msgspec
 
 from proxy import identity, processes, relay
 from proxy.processes import Usage
+from proxy.saving import SavingFigures
 from proxy.supervision import topic
 from shardkv import clock, control
 from shardkv.command import COMMANDS
@@ -96,6 +97,7 @@ class SupervisorFigures(msgspec.Struct):
     children_user_s: float
     children_system_s: float
     resharding: ReshardingFigures
+    saving: SavingFigures
 
 
 @dataclass
@@ -212,6 +214,7 @@ def _of_supervisor(supervisor: Supervisor, body: Any) -> SupervisorFigures:
         supervised="NOTIFY_SOCKET" in os.environ,
         children_user_s=ended.ru_utime,
         children_system_s=ended.ru_stime,
+        saving=supervisor.saving.figures(),
         resharding=_of_resharding(supervisor.relocation),
     )
 

@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ logger = logging.getLogger("proxy.relay")
 ANSWER_TIMEOUT_S = 2.0
 """Who has not answered by then is left out: a shard in the middle of a long command must not hold up INFO."""
 
+_NO_FDS: Mapping[Child, tuple[int, ...]] = {}
 
 Answers = list[tuple[str, int, Any]]
 """Kind, number and answer of each process that has answered."""
@@ -85,24 +86,34 @@ class Relay:
         then: Callable[[Answers], None],
         *,
         patience_s: float | None = ANSWER_TIMEOUT_S,
+        fds: Mapping[Child, tuple[int, ...]] = _NO_FDS,
     ) -> None:
         """Asks those processes of a group that are there; `then` gets the answers that come in time: within
-        `patience_s`, or, without that, while those who are asked live."""
+        `patience_s`, or, without that, while those who are asked live. File descriptors that are given for a
+        process travel with its question."""
         number = next(self._numbers)
         targets = [child for child in group if child.channel is not None]
         deadline = math.inf if patience_s is None else time.monotonic() + patience_s
         self._rounds[number] = _Round(then, set(targets), deadline)
         for child in targets:
             assert child.channel is not None
-            child.channel.send(control.Question(number, topic, body))
+            question = control.Question(number, topic, body)
+            if child in fds:
+                child.channel.send(question, fds[child])
+            else:
+                child.channel.send(question)
         self._finish_if_complete(number)
+
+    def tell(self, group: list[Child], topic: str, body: Any) -> None:
+        """Has the supervisor itself say something to those processes of a group that are there."""
+        for child in group:
+            if child.channel is not None:
+                child.channel.send(control.Question(0, topic, body))
 
     def tell_everyone(self, topic: str, body: Any) -> None:
         """Has the supervisor itself say something to all processes, and take it in as well."""
         self._own_answer(control.Ask(0, control.EVERYONE, topic, body))
-        for child in self.supervisor.children:
-            if child.channel is not None:
-                child.channel.send(control.Question(0, topic, body))
+        self.tell(self.supervisor.children, topic, body)
 
     def _own_answer(self, ask: control.Ask) -> Any:
         answer = TOPICS.get(ask.topic)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from proxy import identity, processes
 from proxy.figures import Figures
 from proxy.processes import Usage
+from proxy.saving import SavingFigures
 from shardkv import REDIS_VERSION, __version__, clock
 from shardkv.command import COMMANDS
 from shardkv.commands.keysizes import UNITS
@@ -193,10 +194,33 @@ def _logs(figures: Figures) -> list[LogFigures]:
     return [worker.log for worker in figures.workers if worker.log is not None]
 
 
+_NO_SAVING = SavingFigures(
+    in_progress=False,
+    saves=0,
+    failures=0,
+    last_save_s=identity.STARTED_MS // 1000,
+    last_ok=True,
+    last_duration_s=-1.0,
+    current_duration_s=-1.0,
+    last_size=0,
+    keys=0,
+)
+"""While the supervisor does not answer."""
+
+
+def _saving(figures: Figures) -> SavingFigures:
+    return _NO_SAVING if figures.supervisor is None else figures.supervisor.saving
+
+
+def _all_keys(figures: Figures) -> int:
+    return sum(database.keys for worker in figures.workers for database in worker.databases)
+
+
 @section
 def persistence(proxy: Proxy, figures: Figures) -> Fields:
     logs = _logs(figures)
     loading = [worker for worker in figures.workers if worker.loading]
+    saving = _saving(figures)
     fields: Fields = {
         "loading": int(bool(loading)),
         "async_loading": 0,
@@ -204,18 +228,21 @@ def persistence(proxy: Proxy, figures: Figures) -> Fields:
         "current_cow_size": 0,
         "current_cow_size_age": 0,
         "current_fork_perc": "0.00",
-        "current_save_keys_processed": 0,
-        "current_save_keys_total": 0,
+        "current_save_keys_processed": sum(worker.snapshot_keys for worker in figures.workers),
+        "current_save_keys_total": _all_keys(figures) if saving.in_progress else 0,
         "rdb_changes_since_last_save": sum(worker.changes for worker in figures.workers),
-        "rdb_bgsave_in_progress": 0,
-        "rdb_last_save_time": identity.STARTED_MS // 1000,
-        "rdb_last_bgsave_status": "ok",
-        "rdb_last_bgsave_time_sec": -1,
-        "rdb_current_bgsave_time_sec": -1,
-        "rdb_saves": 0,
+        "rdb_bgsave_in_progress": int(saving.in_progress),
+        "rdb_last_save_time": saving.last_save_s,
+        "rdb_last_bgsave_status": "ok" if saving.last_ok else "err",
+        "rdb_last_bgsave_time_sec": int(saving.last_duration_s),
+        "rdb_current_bgsave_time_sec": int(saving.current_duration_s),
+        "rdb_saves": saving.saves,
+        "rdb_saves_consecutive_failures": saving.failures,
+        "rdb_last_save_size": saving.last_size,
+        "rdb_last_save_keys": saving.keys,
         "rdb_last_cow_size": 0,
-        "rdb_last_load_keys_expired": 0,
-        "rdb_last_load_keys_loaded": 0,
+        "rdb_last_load_keys_expired": sum(worker.dump_keys_expired for worker in figures.workers),
+        "rdb_last_load_keys_loaded": sum(worker.dump_keys for worker in figures.workers),
         "aof_enabled": int(proxy.config.appendonly),
         "aof_rewrite_in_progress": int(any(log.rewriting for log in logs)),
         "aof_rewrite_scheduled": 0,
@@ -485,6 +512,8 @@ def shards(proxy: Proxy, figures: Figures) -> Fields:
             line["in_doubt"] = worker.transactions_in_doubt
             line["parked"] = worker.parked_requests
             line["watched_keys"] = worker.watched_keys
+            line["changes_since_save"] = worker.changes
+            line["snapshot_keys"] = worker.snapshot_keys
             if worker.log is not None:
                 line["aof_size"] = worker.log.current_size
                 line["aof_base_size"] = worker.log.base_size

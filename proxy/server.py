@@ -31,6 +31,7 @@ from proxy.pause import Pause
 from proxy.pubsub import PubSub
 from proxy.scripts import Scripts
 from proxy.session import Session
+from proxy.snapshots import Outcomes
 from proxy.supervision import Supervision
 from proxy.tracking import Tracking
 from shardkv import clock, control, errors, limits, logs
@@ -103,6 +104,7 @@ class Proxy:
         self.coordinator = Coordinator(self)
         self.blocking = Blocking(self)
         self.scripts = Scripts(self)
+        self.outcomes = Outcomes(loop)
         self._servers: list[asyncio.AbstractServer] = []
         self._tls_servers: Sequence[asyncio.AbstractServer] = ()
         self._tls_sockets: list[socket.socket] = []

@@ -48,6 +48,8 @@ class Session(Connection):
         self.db = 0
         self.protocol = 2
         self.last_command: Command | None = None
+        self.is_replica = False
+        """Whether it has said that it wants to be kept up to date."""
         self.no_evict = False
         self.no_touch = False
         self.replies_off = False

@@ -31,6 +31,7 @@ from proxy.pause import Pause
 from proxy.relay import Answers, Relay, topic
 from proxy.relocation import Relocation
 from proxy.resolver import Message, Resolver
+from proxy.saving import Saving
 from proxy.shares import Shares
 from shardkv import control, logs, worker
 from shardkv.slotmap import Layout
@@ -44,6 +45,9 @@ _FIRST_RESTART_DELAY_S = 0.0
 _LONGEST_RESTART_DELAY_S = 5.0
 _ASK_AGAIN_S = 1.0
 """After so long shards that could not answer are asked again about transactions in doubt."""
+
+_LONGEST_SAVE_S = 24 * 3600.0
+"""How long clients may not write, at most, while the last snapshot is taken."""
 
 _STEADY_S = 10.0
 """A process that has run so long is no longer counted as one that keeps dying."""
@@ -100,6 +104,10 @@ class Supervisor:
         self._notifier = sdnotify.SystemdNotifier()
         self._announced = False
         self._reload: Callable[[], None] = lambda: None
+        self._asked_to_stop = False
+        self.helpers: list[Child] = []
+        """Processes that do one thing and end."""
+        self.saving = Saving(self)
 
     def _relocation(self, layout: Layout) -> Relocation:
         return Relocation(self, data_folder(self.config), layout)
@@ -119,6 +127,7 @@ class Supervisor:
         self._catch_signals()
         gc.collect()
         gc.freeze()
+        self.saving.remove_unfinished()
         for child in self.children:
             self._start(child)
         while not self.stopping:
@@ -130,6 +139,26 @@ class Supervisor:
         """Begins the orderly end."""
         self.stopping = True
         self.exit_code = exit_code
+
+    def shut_down(self, *, save: bool, force: bool) -> int | None:
+        """Begins the orderly end, after a snapshot if one is wanted, whose number is returned. Nothing is
+        changed any more meanwhile. If it cannot be saved the server goes on, unless it is forced."""
+        if not save:
+            self.stop()
+            return None
+        until_s = time.monotonic() + _LONGEST_SAVE_S
+        self.pause.extend(until_s, writes_only=True)
+        self.relay.tell(self.proxies, "client pause", [until_s, True])
+
+        def saved(outcome: dict[str, Any]) -> None:
+            if "ok" in outcome or force:
+                self.stop()
+            else:
+                logger.error("not shut down, because the data could not be saved")
+                self.pause.end()
+                self.relay.tell(self.proxies, "client unpause", None)
+
+        return self.saving.save(saved, anew=True)
 
     def _catch_signals(self) -> None:
         """Queues signals for the loop; the wake-up socket ends its waiting."""
@@ -157,6 +186,7 @@ class Supervisor:
             self._handle_signal(self._signals.popleft())
         self.relay.expire(time.monotonic())
         self.resolve()
+        self.saving.check(time.monotonic())
         now = time.monotonic()
         self.shares.tick(now)
         self.relocation.turn(now)
@@ -186,6 +216,8 @@ class Supervisor:
             times.append(look_at - now)
         if self.resolver.doubts:
             times.append(_ASK_AGAIN_S)
+        if (check_at := self.saving.next_deadline()) is not None:
+            times.append(check_at - now)
         if (watchdog_us := os.environ.get("WATCHDOG_USEC")) is not None:
             times.append(int(watchdog_us) / 2e6 / 2)
         return max(0.0, min(times)) if times else None
@@ -198,7 +230,10 @@ class Supervisor:
             self._reload()
         else:
             logger.info("%s: shutting down", signal.Signals(number).name)
-            self.stop()
+            # Whoever asks twice does not want to wait. With an append-only file nothing is lost either way.
+            save = bool(self.config.save) and not self._asked_to_stop
+            self._asked_to_stop = True
+            self.shut_down(save=save, force=self.config.appendonly)
 
     # -- children -------------------------------------------------------------------------------
 
@@ -216,12 +251,40 @@ class Supervisor:
             child.channel.send(control.Stop())
 
     def _start(self, child: Child) -> None:
+        """Starts a worker or a proxy, and connects it to the others."""
+        proxies = sum(proxy.channel is not None for proxy in self.proxies)
+
+        def live(channel: control.ControlChannel) -> int:
+            if child.kind == WORKER:
+                self.listeners.close()
+                return worker.run(child.index, self.config, self.slot_table, channel, proxies)
+            os.close(self._lock_fd)
+            server.run(
+                child.index,
+                self.config,
+                self.slot_table,
+                self.relocation.resharding.shards,
+                self.listeners,
+                channel,
+                self.pause,
+                self.monitoring,
+            )
+            return 0
+
+        self._fork(child, live)
+        for peer in self.proxies if child.kind == WORKER else self.workers:
+            if peer.channel is not None:
+                self._connect(child, peer)
+        if child.kind == WORKER and not self.saving.last_ok:
+            self.relay.tell([child], control.SAVED, [0, False])
+
+    def _fork(self, child: Child, life: Callable[[control.ControlChannel], int]) -> None:
         ours, theirs = socket.socketpair()
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
             ours.close()
-            self._live(child, control.ControlChannel(theirs), parent)
+            self._live(child, control.ControlChannel(theirs), parent, life)
         theirs.close()
         child.pid = pid
         child.channel = control.ControlChannel(ours)
@@ -229,9 +292,24 @@ class Supervisor:
         child.started_at = time.monotonic()
         self._selector.register(child.channel, selectors.EVENT_READ, child)
         logger.debug("started %s with pid %d", child.name, pid)
-        for peer in self.proxies if child.kind == WORKER else self.workers:
-            if peer.channel is not None:
-                self._connect(child, peer)
+
+    def start_helper(self, kind: str, life: Callable[[control.ControlChannel], int]) -> Child:
+        """Starts a process that does one thing and ends; `life` is what it does, and returns its exit code.
+        Raises OSError."""
+        child = Child(kind, 0)
+
+        def live(channel: control.ControlChannel) -> int:
+            self.listeners.close()
+            return life(channel)
+
+        self._fork(child, live)
+        self.helpers.append(child)
+        return child
+
+    def kill(self, child: Child) -> None:
+        """Kills a process at once."""
+        if child.running:
+            os.kill(child.pid, signal.SIGKILL)
 
     def _connect(self, one: Child, other: Child) -> None:
         """Gives two processes fresh pipes to one another."""
@@ -246,37 +324,27 @@ class Supervisor:
         for fd in (read_1, write_1, read_2, write_2):
             os.close(fd)
 
-    def _live(self, child: Child, channel: control.ControlChannel, parent: int) -> None:
+    def _live(
+        self,
+        child: Child,
+        channel: control.ControlChannel,
+        parent: int,
+        life: Callable[[control.ControlChannel], int],
+    ) -> None:
         """The whole life of a forked child. Never returns."""
         code = 1
         try:
             die_with_parent(parent)
-            proxies = sum(proxy.channel is not None for proxy in self.proxies)
             reset_signals()
             self._selector.close()
             for sock in self._wakeup:
                 sock.close()
-            for other in self.children:
+            for other in [*self.children, *self.helpers]:
                 if other.channel is not None:
                     other.channel.close()
             logs.configure(self.config, child.name, queued=True)
             setproctitle.setproctitle(f"shardkv: {child.name} {self.listeners.title}")
-            if child.kind == WORKER:
-                self.listeners.close()
-                code = worker.run(child.index, self.config, self.slot_table, channel, proxies)
-            else:
-                os.close(self._lock_fd)
-                server.run(
-                    child.index,
-                    self.config,
-                    self.slot_table,
-                    self.relocation.resharding.shards,
-                    self.listeners,
-                    channel,
-                    self.pause,
-                    self.monitoring,
-                )
-                code = 0
+            code = life(channel)
         except BaseException:
             logger.exception("%s failed", child.name)
         finally:
@@ -318,7 +386,7 @@ class Supervisor:
         self._notifier.notify(f"READY=1\nSTATUS={len(self.workers)} shards, {len(self.proxies)} proxies")
 
     def _reap(self) -> None:
-        for child in self.children:
+        for child in [*self.children, *self.helpers]:
             if not child.running:
                 continue
             pid, status = os.waitpid(child.pid, os.WNOHANG)
@@ -328,6 +396,9 @@ class Supervisor:
     def _buried(self, child: Child, exit_code: int) -> None:
         """A child is dead: it will be started again, at once the first time, then after ever longer
         delays."""
+        if child in self.helpers:
+            self._helper_ended(child)
+            return
         self._close_channel(child)
         child.pid = 0
         self.relocation.resharding.deaths += 1
@@ -353,6 +424,16 @@ class Supervisor:
         child.restart_at = now + delay_s
         child.restarts += 1
         logger.warning("%s ended with %s, restarting it in %.1f s", child.name, _ending(exit_code), delay_s)
+
+    def _helper_ended(self, child: Child) -> None:
+        """A process that does one thing has done it, or is dead."""
+        if child.channel is not None:
+            # It may have said something just before.
+            self._receive(child)
+        self._close_channel(child)
+        child.pid = 0
+        self.helpers.remove(child)
+        self.saving.ended()
 
     # -- transactions in doubt ------------------------------------------------------------------
 
@@ -382,6 +463,10 @@ class Supervisor:
                 if child.channel is not None:
                     child.channel.send(control.Stop())
             self._wait_for(group, deadline)
+        for helper in self.helpers:
+            self.kill(helper)
+        self._wait_for(self.helpers, time.monotonic())
+        self.saving.remove_unfinished()
         self.listeners.remove_files()
         if self.exit_code == 0:
             logger.info("bye")

@@ -52,6 +52,12 @@ FULL: Final = "full shards"
 CLIENTS_MEMORY: Final = "clients' memory"
 """What is said about the limit of memory (see proxy.shares)."""
 
+SNAPSHOT: Final = "snapshot"
+CUT: Final = "cut"
+SAVED: Final = "saved"
+"""What is said about snapshots: to the shards that there will be one; to a proxy that its moment is to come;
+to everyone that it is saved, or has failed (see proxy.saving)."""
+
 
 class Attach(msgspec.Struct, tag="attach"):
     """Comes with two file descriptors, to read from and to write to a process that has been (re)started."""
@@ -190,11 +196,11 @@ class ControlChannel:
         self._received = data[start:]
         return messages
 
-    def take_fds(self) -> tuple[int, int]:
-        """The two file descriptors of the Attach message at hand, which belong to the caller from now on."""
-        read_fd, write_fd = self._fds[:2]
-        del self._fds[:2]
-        return read_fd, write_fd
+    def take_fds(self, count: int = 2) -> list[int]:
+        """The file descriptors of the message at hand, so many, which belong to the caller from now on."""
+        taken = self._fds[:count]
+        del self._fds[:count]
+        return taken
 
     def close(self) -> None:
         self._drop_unsent()

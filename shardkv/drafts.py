@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from shardkv.aof.record import START_OF_FILE
-from shardkv.keyspace import Database, Walk
+from shardkv.keyspace import Database
 from shardkv.values import Value, copy
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ class Draft:
         self._undo: list[Callable[[], None]] = []
         self._kept: set[tuple[int, bytes]] = set()
         """Keys, with the number of their database, whose value before is kept already."""
-        self._walk: Walk | None = None
         self._emptied: list[Database] = []
         """What databases held that were emptied."""
 
@@ -53,15 +52,13 @@ class Draft:
         outer = shard.records, shard.logged_db, shard.observers
         shard.records, shard.logged_db, shard.observers = self.records, self._logged_db, [self._observe]
         shard.draft, shard.together = self, True
-        walks = {index: db.walk for index, db in shard.databases.items()}
-        self._walk = next(filter(None, walks.values()), None)
         for db in shard.databases.values():
-            db.walk = self
+            db.join(self)
         try:
             yield
         finally:
-            for index, db in shard.databases.items():
-                db.walk = walks.get(index)
+            for db in shard.databases.values():
+                db.leave(self)
             self._logged_db = shard.logged_db
             shard.records, shard.logged_db, shard.observers = outer
             shard.draft, shard.together = None, False
@@ -86,8 +83,6 @@ class Draft:
 
     def before_change(self, db: Database, slot: int, key: bytes) -> None:
         """Keeps the value of a key that is about to change for the first time."""
-        if self._walk is not None:
-            self._walk.before_change(db, slot, key)
         name = (db.index, key)
         if name in self._kept:
             return

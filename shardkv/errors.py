@@ -439,6 +439,7 @@ INVALID_ARGUMENTS = b"ERR Invalid arguments specified for command"
 
 WRONG_NUMBER_OF_VALUES = "wrong number of arguments"
 NOT_YES_OR_NO = "argument must be 'yes' or 'no'"
+WRONG_SAVE_POINTS = "Invalid save parameters"
 NOT_PARSED_AS_INTEGER = "argument couldn't be parsed into an integer"
 NOT_PARSED_AS_OCTAL = "argument couldn't be parsed as an octal number"
 NOT_A_MEMORY_VALUE = "argument must be a memory value"
@@ -593,6 +594,21 @@ NO_CONFIG_FILE = b"ERR The server is running without a config file"
 NOT_SHUTTING_DOWN = b"ERR No shutdown in progress."
 SHUTDOWN_REFUSED = b"ERR Errors trying to SHUTDOWN. Check logs."
 NO_APPEND_ONLY_FILE = b"ERR there is no append only file, because appendonly is no"
+SAVE_IN_PROGRESS = b"ERR Background save already in progress"
+NO_SAVE_IN_PROGRESS = b"ERR Background saving is currently not in progress or scheduled"
+SAVE_FAILED = b"ERR the snapshot could not be saved, the log says why"
+SAVES_FAIL = (
+    b"MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. "
+    b"Commands that may modify the data set are disabled, because this instance is configured to report "
+    b"errors during writes if RDB snapshotting fails (stop-writes-on-bgsave-error option). Please check the "
+    b"Redis logs for details about the RDB error."
+)
+NO_LOG_TO_BACK_UP = (
+    b"ERR there is no append-only file that could be backed up: appendonly is no, it is just being begun, "
+    b"or it cannot be written"
+)
+NO_REPLICAS = b"ERR this server sends one snapshot to who asks for it, but does not keep replicas up to date"
+NO_FILTERED_SYNC = b"ERR this server sends whole snapshots only"
 REWRITE_IN_PROGRESS = b"ERR Background append only file rewriting already in progress"
 DEBUG_NOT_ALLOWED = (
     b'ERR DEBUG command not allowed. If the enable-debug-command option is set to "local", you can run it '
@@ -770,6 +786,10 @@ def shard_down(shard: int) -> bytes:
 def shard_died(shard: int) -> bytes:
     """For a command that was on its way when its shard's process died."""
     return b"SHARDDOWN shard %d stopped before it answered, the command may have been executed" % shard
+
+
+def unknown_replconf(option: bytes) -> bytes:
+    return b"ERR Unrecognized REPLCONF option: %b" % option
 
 
 def log_failed(reason: object) -> bytes:

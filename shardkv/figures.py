@@ -54,6 +54,9 @@ class WorkerFigures(msgspec.Struct):
     load_started_ms: int
     loaded_bytes: int
     load_total_bytes: int
+    dump_keys: int
+    """Loaded from a snapshot, and below those that were left out because they had expired."""
+    dump_keys_expired: int
     databases: list[DatabaseFigures]
     hits: int
     misses: int
@@ -68,6 +71,8 @@ class WorkerFigures(msgspec.Struct):
     """Of memory, what counts for the limit, and the limit of this shard: both 0 if there is none."""
     changes: int
     """Changes since the start that a snapshot would have to contain."""
+    snapshot_keys: int
+    """Keys that the snapshot under way has passed."""
     lazyfree_pending: int
     expire_cycle_ns: int
     """How long removing expired keys, of which nobody had asked, has taken."""
@@ -116,6 +121,8 @@ def figures(worker: Worker, *, durations: bool) -> WorkerFigures:
         load_started_ms=worker.started_ms,
         loaded_bytes=loaded,
         load_total_bytes=total,
+        dump_keys=worker.journal.dump.keys,
+        dump_keys_expired=worker.journal.dump.expired,
         databases=[_database(db, shard.now_ms) for db in shard.databases.values() if len(db)],
         hits=shard.hits,
         misses=shard.misses,
@@ -126,6 +133,7 @@ def figures(worker: Worker, *, durations: bool) -> WorkerFigures:
         counted_bytes=0 if eviction is None else eviction.used_bytes,
         share_bytes=0 if eviction is None else eviction.share_bytes,
         changes=shard.changes_since_save,
+        snapshot_keys=worker.snapshots.keys,
         lazyfree_pending=len(shard.graveyard),
         expire_cycle_ns=worker.expire_cycle_ns,
         expire_cycles_cut_short=worker.expire_cycles_cut_short,

@@ -24,11 +24,11 @@ _HARMLESS = (
     min-string-size-avoid-copy-reply min-string-size-avoid-copy-reply-threaded prefetch-batch-max-size
     server-cpulist server_cpulist
     """
-    # Snapshots in RDB files, and what of the append-only file is always or never done here.
+    # What of snapshots and of the append-only file is always or never done here.
     """
-    aof-disable-auto-gc aof-rewrite-incremental-fsync aof-timestamp-enabled aof-use-rdb-preamble dbfilename
+    aof-disable-auto-gc aof-rewrite-incremental-fsync aof-use-rdb-preamble
     key-load-delay rdb-del-sync-files rdb-key-save-delay rdb-save-incremental-fsync rdb-version-check
-    rdbchecksum rdbcompression sanitize-dump-payload stop-writes-on-bgsave-error
+    sanitize-dump-payload
     """
     # Details of replication, which has no effect without replicaof.
     """
@@ -89,7 +89,6 @@ FIXED: dict[str, tuple[str, ...]] = {
     "min-slaves-to-write": ("0",),
     "rdma-port": ("0",),
     "replicaof": ("", "no one"),
-    "save": ("",),
     "slaveof": ("", "no one"),
     "tls-ciphersuites": ("",),
 }

@@ -6,6 +6,8 @@ from __future__ import annotations
 import enum
 import logging
 from collections.abc import Iterator
+from dataclasses import astuple
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,13 +16,16 @@ from shardkv.aof.background import Background
 from shardkv.aof.disk import Disk
 from shardkv.aof.load import load
 from shardkv.aof.log import AppendLog, Policy
+from shardkv.aof.record import record
 from shardkv.aof.rewrite import Rewrite, Stage
 from shardkv.aof.side_log import SideLog
+from shardkv.dump_file import Loaded, load_dump
 from shardkv.propagation import TRANSACTION
 from shardkv.resp.replies import raw
 from shardkv.walk import Walk
 
 if TYPE_CHECKING:
+    from shardkv.shard import Shard
     from shardkv.transactions import Link
     from shardkv.worker import Worker
 
@@ -35,8 +40,15 @@ class Safe(enum.Enum):
     NOTHING = enum.auto()
 
 
+def recall_commit(shard: Shard, keys: bytes) -> None:
+    """Takes in the keys of a batch of the log: perhaps it carries out a transaction."""
+    if keys.startswith(TRANSACTION):
+        shard.transactions.recall_commit(int(keys.removeprefix(TRANSACTION), 16))
+
+
 class Journal:
-    """The append-only file of one worker. Without one (`appendonly no`) everything here does nothing."""
+    """The append-only file of one worker. Without one (`appendonly no`) a snapshot may be loaded, and nothing
+    else is done here."""
 
     def __init__(
         self, worker: Worker, *, disk: Disk | None = None, background: Background | None = None
@@ -50,13 +62,18 @@ class Journal:
         self.side: SideLog | None = None
         self.progress = (0, 0)
         """While loading: bytes done, bytes in all."""
+        self.dump = Loaded()
+        """What was loaded from a snapshot."""
         self._rewrite: Rewrite | None = None
         self._walk: Walk | None = None
         self._asked = False
         self._until_durable: list[tuple[int, Link, int]] = []
         """How far the log has to be on disk for requests that wait for it, with their tickets."""
-        self.shard.on_flush = self._restart_rewrite
+        self.shard.on_flush.append(self._restart_rewrite)
         self.shard.is_durable = self._is_durable
+        self.shard.log_position = self.position
+        self._stamped_s = 0
+        """The time that was marked last."""
 
     @property
     def _policy(self) -> Policy:
@@ -67,6 +84,11 @@ class Journal:
         """Where this shard's files are."""
         return Path(self.config.dir) / self.config.appenddirname / f"shard-{self.worker.index}"
 
+    @property
+    def dump_path(self) -> Path:
+        """Where the snapshot of all shards is."""
+        return Path(self.config.dir) / self.config.dbfilename
+
     # -- loading --------------------------------------------------------------------------------
 
     def load(self) -> Iterator[None]:
@@ -74,10 +96,12 @@ class Journal:
 
         Raises AofDamaged if the files are not what was written, OSError if they cannot be read.
         """
+        shard = self.shard
         if not self.config.appendonly:
+            if self.dump_path.exists():
+                yield from self._load_dump()
             return
         begun_s = clock.monotonic()
-        shard = self.shard
         shard.begin_replay()
         side = SideLog(self.folder, shard.transactions.to_keep, self._disk)
         side.load(shard.transactions.recall)
@@ -85,7 +109,7 @@ class Journal:
             self.folder,
             apply=shard.replay,
             filename=self.config.appendfilename,
-            note=self._recall_commit,
+            note=partial(recall_commit, shard),
             accept_torn=self.config.aof_load_truncated,
             disk=self._disk,
         )
@@ -97,6 +121,13 @@ class Journal:
                 break
             yield
         shard.end_replay()
+        if loaded.manifest is None and self.worker.index == 0 and self.dump_path.exists():
+            logger.warning(
+                "%s is not loaded, because appendonly is yes and there is no append-only file: to begin with"
+                " it, start once with appendonly no and then say CONFIG SET appendonly yes, or use shardkv"
+                " import",
+                self.dump_path,
+            )
         self.log = AppendLog.open(
             self.folder,
             loaded,
@@ -111,10 +142,19 @@ class Journal:
         keys = sum(len(db) for db in shard.databases.values())
         logger.info("loaded %d keys in %.2f s", keys, clock.monotonic() - begun_s)
 
-    def _recall_commit(self, keys: bytes) -> None:
-        """Takes in the keys of a batch of the log: perhaps it carries out a transaction."""
-        if keys.startswith(TRANSACTION):
-            self.shard.transactions.recall_commit(int(keys.removeprefix(TRANSACTION), 16))
+    def _load_dump(self) -> Iterator[None]:
+        """Loads this shard's part of the last snapshot. Raises RdbDamaged or OSError."""
+        begun_s = clock.monotonic()
+        shard, dump = self.shard, self.dump
+        shard.begin_replay()
+        for _ in load_dump(shard, self.dump_path, self.worker.slot_table, dump, clock.now_ms()):
+            self.progress = (dump.done, dump.total)
+            yield
+        self.progress = (dump.done, dump.total)
+        shard.end_replay()
+        logger.info(
+            "loaded %d keys from %s in %.2f s", dump.keys, self.dump_path, clock.monotonic() - begun_s
+        )
 
     def _begin_logging(self, log: AppendLog, side: SideLog) -> None:
         """Has what the shard does from now on logged."""
@@ -136,6 +176,8 @@ class Journal:
         log, side = self.log, self.side
         if log is None or side is None:
             return Safe.EVERYTHING
+        if self.config.aof_timestamp_enabled and self.shard.now_s != self._stamped_s and log.pending:
+            self._stamp(log)
         # The side log comes second: what it says to be carried out has to stand in the log.
         if not log.commit():
             if log.fsync_error is None:
@@ -148,9 +190,20 @@ class Journal:
             return Safe.ALL_BUT_PLEDGES
         if self.shard.until_durable or self._until_durable:
             self._tell_durable(log)
-        if self.shard.refusal is not None:
-            self.shard.refuse_writes(None)
+        if self.shard.refusal is not self.shard.standing_refusal:
+            self.shard.refuse_writes(self.shard.standing_refusal)
         return Safe.EVERYTHING
+
+    def _stamp(self, log: AppendLog) -> None:
+        """Marks the time in the log, by which a backup can be restored as it was then."""
+        self._stamped_s = self.shard.now_s
+        log.add_timestamp(self._stamped_s)
+
+    def position(self) -> list[list[Any]] | None:
+        """Which files of the log hold everything up to now: of each its name, number, kind, first checksum,
+        size in bytes and last checksum. None if there is no append-only file, or not just now."""
+        found = None if self.log is None else self.log.position()
+        return None if found is None else [list(astuple(entry)) for entry in found]
 
     def _is_durable(self) -> bool:
         log = self.log
@@ -233,8 +286,13 @@ class Journal:
         if self.side is not None and self.side.write() and rewrite.start():
             # The new increment is a file of its own, in which no database is selected yet.
             self.shard.start_of_file()
+            if self.config.aof_timestamp_enabled and self.log is not None:
+                # The base shows this moment; whoever wants an earlier one has to know.
+                self._stamp(self.log)
             self._walk = Walk(
-                list(self.shard.databases.values()), rewrite.write, self.shard.scripts.requests()
+                list(self.shard.databases.values()),
+                rewrite.write,
+                map(record, self.shard.scripts.requests()),
             )
 
     def _end_rewrite(self, rewrite: Rewrite) -> None:
@@ -290,7 +348,7 @@ class Journal:
             self._rewrite = self._walk = None
             self.close()
             self.log = self.side = self.shard.records = self.shard.transactions.notes = None
-            self.shard.refuse_writes(None)
+            self.shard.refuse_writes(self.shard.standing_refusal)
         if on:
             log = AppendLog.start_over(
                 self.folder,

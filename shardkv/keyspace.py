@@ -82,6 +82,20 @@ class Walk(Protocol):
         """Gets to see a key that is about to change."""
 
 
+class Walks:
+    """Several passes that are under way at the same time."""
+
+    __slots__ = ("all",)
+
+    def __init__(self, walks: tuple[Walk, ...]) -> None:
+        self.all = walks
+
+    def before_change(self, db: Database, slot: int, key: bytes) -> None:
+        """Shows each of them a key that is about to change."""
+        for walk in self.all:
+            walk.before_change(db, slot, key)
+
+
 class Sizes(NamedTuple):
     """How many keys a database had at some time (in s), in all and in its largest slot."""
 
@@ -102,6 +116,8 @@ class Database:
         self.shard = shard
         self.index = index
         self.walk: Walk | None = None
+        """The pass that is under way, or all of them as one; None while there is none, which is all that a
+        change has to ask then."""
         self._begin()
 
     def clear(self) -> list[list[Slot] | Deadlines]:
@@ -141,6 +157,21 @@ class Database:
         marks = self.marks[slot_of(key)] if self.marks else {}
         if key in marks:
             marks[key] = mark
+
+    def join(self, walk: Walk) -> None:
+        """From now on a pass gets to see each key that is about to change, until it leaves."""
+        self._walk_with((*self._walks(), walk))
+
+    def leave(self, walk: Walk) -> None:
+        """A pass need not be shown anything any more; nothing happens if it was not."""
+        self._walk_with(tuple(other for other in self._walks() if other is not walk))
+
+    def _walks(self) -> tuple[Walk, ...]:
+        walk = self.walk
+        return () if walk is None else walk.all if isinstance(walk, Walks) else (walk,)
+
+    def _walk_with(self, walks: tuple[Walk, ...]) -> None:
+        self.walk = None if not walks else walks[0] if len(walks) == 1 else Walks(walks)
 
     def exchange(self, other: Database) -> None:
         """Swaps contents with another database of the same shard."""

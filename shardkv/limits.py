@@ -280,6 +280,91 @@ RDB_STREAM_NODE_BYTES = 4096
 """Entries of a stream that are written together; a larger entry stands alone. As Redis' own nodes by
 default."""
 
+# -- snapshots --------------------------------------------------------------------------------------
+
+MAX_SAVE_POINTS = 100
+
+SNAPSHOT_BACKLOG_BYTES = 1024 * 1024
+"""What a shard holds of its part of a snapshot, beside what is in the pipe, while who writes the file is
+behind: then its pass waits."""
+
+SNAPSHOT_SLICE_S = 0.001
+"""For so long a shard works at its part of a snapshot at a time."""
+
+SNAPSHOT_FSYNC_BYTES = 8 * 1024 * 1024
+"""So much of a snapshot is written between two fsyncs, so that the last one has little to do."""
+
+CUT_TIMEOUT_S = 60.0
+"""How long a snapshot may wait for all shards to be free for a moment: a script that runs for long, or a
+transaction in doubt, is in its way."""
+
+SNAPSHOT_TRIES = 20
+"""A snapshot begins anew when a database is emptied or swapped meanwhile, or another version of the format is
+needed; after so many times it has failed."""
+
+SNAPSHOT_TAKEN_S = 10.0
+"""A proxy opens the file of a snapshot for its client, and removes it, within this time."""
+
+BACKUP_TRIES = 10
+"""So often a backup asks for the files of a moment anew, because one was replaced before it was opened."""
+
+BACKUP_CHUNK_BYTES = 1024 * 1024
+"""Copied at once."""
+
+LOAD_SLICE_S = 0.01
+"""A shard that loads a snapshot looks after so long whether somebody asks it something."""
+
+MAX_WAITING_SNAPSHOTS = 50
+"""Snapshots that are wanted at the same time."""
+
+SYNC_SIGN_S = 1.0
+"""How often a client that waits for a snapshot gets a sign of life."""
+
+SYNC_CHUNK_BYTES = 256 * 1024
+"""So much of a snapshot is sent at once."""
+
+SYNC_STALL_S = 60.0
+"""A client that takes nothing of its snapshot for so long is let go."""
+
+SAVE_CHECK_S = 1.0
+"""How often it is looked whether a save point is reached."""
+
+SAVE_RETRY_S = 5.0
+"""After a save has failed, save points are not looked at for so long, as in Redis."""
+
+# -- moving data in and out -----------------------------------------------------------------------
+
+TRANSFER_READ_BYTES = 1024 * 1024
+"""Read at once from another server."""
+
+TRANSFER_PATIENCE_S = 60.0
+"""How long another server may be silent. Redis says something every ten seconds while it prepares a full
+sync."""
+
+TRANSFER_SCAN_KEYS = 1000
+TRANSFER_DUMPS = 100
+TRANSFER_SEEN_KEYS = 100_000
+"""Keys asked of one SCAN; keys whose dumps are under way at once; keys that are known not to come again."""
+
+TRANSFER_REQUESTS = 1000
+TRANSFER_REQUEST_BYTES = 4 * 1024 * 1024
+"""Requests, and their bytes, that are under way at once to the server that takes the data."""
+
+TRANSFER_PAYLOAD_BYTES = 1024 * 1024
+"""A larger value is not restored at once but built by many requests, so that no shard is held up."""
+
+TRANSFER_BATCH_BYTES = 256 * 1024
+"""Of records that are written to a data folder at once."""
+
+TRANSFER_PARTED_BYTES = 4 * 1024 * 1024
+"""It is worth several processes to import a file of this size."""
+
+TRANSFER_NAMED_KEYS = 20
+"""Keys that a summary names of those that were left out for one reason."""
+
+MAX_MANIFEST_BYTES = 1024 * 1024
+"""Of an append-only file of Redis."""
+
 # -- scripts ----------------------------------------------------------------------------------
 
 SCRIPT_MEMORY_BYTES = 256 * 1024 * 1024

@@ -65,6 +65,8 @@ class Propagation(ABC):
         """Whether what is logged now will stand between MULTI and EXEC anyway."""
         self.refusal: bytes | None = None
         """Why writing commands are refused now, if they are."""
+        self.standing_refusal: bytes | None = None
+        """Why they are refused though the log can be written, if they are."""
         self.observers: list[Observer] = []
         self.replaying = False
         """Whether what happens has happened before, and only data is loaded."""

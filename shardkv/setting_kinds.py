@@ -327,6 +327,48 @@ class Percentiles(SeveralWords[tuple[float, ...]]):
         return [self.format(value) or '""']
 
 
+class SavePoint(NamedTuple):
+    """A snapshot is taken when so many changes have been made and the last one is so many seconds ago."""
+
+    seconds: int
+    changes: int
+
+
+class SavePoints(Kind[tuple[SavePoint, ...]]):
+    """Pairs of seconds and changes. As in Redis, several lines of a configuration file add to one another,
+    "" takes all away; a single text, as in CONFIG SET, replaces what was there."""
+
+    meaning = 'pairs of seconds and changes, or ""'
+
+    def parse(self, words: Sequence[str], current: tuple[SavePoint, ...]) -> tuple[SavePoint, ...]:
+        if not words:
+            return ()
+        if len(words) == 1:
+            return self._read(words[0].split())
+        return tuple(dict.fromkeys((*current, *self._read(words))))
+
+    def _read(self, words: Sequence[str]) -> tuple[SavePoint, ...]:
+        numbers = [canonical_integer(word.encode("utf-8", "surrogateescape")) for word in words]
+        points = list(zip(numbers[::2], numbers[1::2], strict=False))
+        found = [
+            SavePoint(seconds, changes)
+            for seconds, changes in points
+            if seconds is not None and changes is not None and seconds >= 1 and changes >= 0
+        ]
+        if len(words) % 2 or len(found) < len(points):
+            raise ValueError(errors.WRONG_SAVE_POINTS)
+        if len(found) > limits.MAX_SAVE_POINTS:
+            raise ValueError(errors.WRONG_SAVE_POINTS)
+        return tuple(found)
+
+    def format(self, value: tuple[SavePoint, ...]) -> str:
+        return " ".join(f"{point.seconds} {point.changes}" for point in value)
+
+    def lines(self, value: tuple[SavePoint, ...]) -> list[str]:
+        # The first line takes away what stands in lines before it.
+        return ['""', *([self.format(value)] if value else [])]
+
+
 class BufferLimit(NamedTuple):
     """When a client is closed: its replies exceed `hard_bytes`, or `soft_bytes` for `soft_seconds` without a
     break. 0 bytes: no limit."""

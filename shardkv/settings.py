@@ -31,6 +31,8 @@ from shardkv.setting_kinds import (
     MemoryOrPercent,
     Octal,
     Percentiles,
+    SavePoint,
+    SavePoints,
     Setting,
     Text,
     YesNo,
@@ -44,6 +46,7 @@ PROCESSES = "Processes"
 KEYSPACE = "Keyspace"
 PERSISTENCE = "Append-only file"
 MEMORY = "Memory"
+SNAPSHOTS = "Snapshots"
 LOGGING = "Log and measurements"
 ENCODINGS = "Encodings of small values"
 
@@ -447,6 +450,60 @@ class Config:
         YesNo(),
         """What to do at the start with an append-only file whose end is missing, as after a power cut. yes:
         cuts the torn record off, logs its place and goes on. no: refuses to start.""",
+    )
+    aof_timestamp_enabled: bool = setting(
+        PERSISTENCE,
+        False,
+        YesNo(),
+        """Writes the time into the append-only files, once in each second with changes, so that a backup can
+        be restored as it was at any second: shardkv restore --until.""",
+    )
+    save: tuple[SavePoint, ...] = setting(
+        SNAPSHOTS,
+        (),
+        SavePoints(),
+        """Takes a snapshot by itself, as BGSAVE does, when so many seconds have passed since the last one and
+        so many changes were made: 3600 1 300 100 for at least one change within an hour, or 100 within five
+        minutes. With save points the server also saves when it is shut down. This differs from Redis, where
+        the default is 3600 1 300 100 60 10000: here the append-only file keeps the data.""",
+    )
+    dbfilename: str = setting(
+        SNAPSHOTS,
+        "dump.rdb",
+        BareName("dbfilename", "filename"),
+        """The snapshot, one file in dir with the keys of all shards, in the format of Redis. It is loaded at
+        the start if appendonly is no.""",
+        mutable=False,
+    )
+    rdb_version: str = setting(
+        SNAPSHOTS,
+        "9",
+        Choice("9", "10", "11", "12", "80"),
+        """The version of the format that snapshots are written in. 9 is read by Redis since 5.0 and by every
+        Valkey, 10 by Redis since 7.0, 11 since 7.2, 12 since 7.4; 80 by Valkey since 9.0. Only the last two
+        can hold hashes with fields that expire: where there are such, 12 is taken instead of an older
+        one.""",
+    )
+    rdbcompression: bool = setting(
+        SNAPSHOTS,
+        True,
+        YesNo(),
+        """Compresses strings in snapshots, and in the payloads of DUMP, with LZF. no saves processor
+        time.""",
+    )
+    rdbchecksum: bool = setting(
+        SNAPSHOTS,
+        True,
+        YesNo(),
+        """Ends a snapshot with a checksum of all its bytes, by which damage is found when it is loaded.""",
+        mutable=False,
+    )
+    stop_writes_on_bgsave_error: bool = setting(
+        SNAPSHOTS,
+        True,
+        YesNo(),
+        """If there are save points and the last snapshot could not be saved, refuses commands that change
+        data, until one is saved.""",
     )
     loglevel: str = setting(
         LOGGING,

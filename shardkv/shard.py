@@ -108,8 +108,12 @@ class Shard(Propagation):
         """What flushed databases held, and large collections that no key holds any more: freed in slices."""
         self.snapshots = Snapshots()
         """What scans of large slots and collections are at."""
-        self.on_flush: Callable[[], None] = lambda: None
+        self.on_flush: list[Callable[[], None]] = []
         """Called before databases are emptied or swapped as a whole."""
+        self.begin_snapshot: Callable[[int], bool] = lambda number: False
+        """Called at the moment that the snapshot of that number shows; whether it is known here."""
+        self.log_position: Callable[[], list[list[Any]] | None] = lambda: None
+        """Says which files of the log hold everything up to now (see shardkv.journal)."""
         self.is_durable: Callable[[], bool] = lambda: True
         """Whether all that has been logged will be on disk when the replies of this turn leave."""
         self.until_durable: list[tuple[Link, int]] = []
@@ -143,7 +147,8 @@ class Shard(Propagation):
         db = self.databases.get(index)
         if db is None:
             db = self.databases[index] = self.new_database(self, index)
-            db.walk = self.draft
+            if self.draft is not None:
+                db.join(self.draft)
         return db
 
     def use_door(self, reason: str, door: type[Database] | None) -> None:
@@ -171,7 +176,8 @@ class Shard(Propagation):
 
     def flush(self, indexes: list[int]) -> int:
         """Empties databases; returns how many keys they held. Their memory is freed in slices."""
-        self.on_flush()
+        for prepare in self.on_flush:
+            prepare()
         removed = 0
         for index in indexes:
             self.serving.waiters.look_at_all(index)
@@ -208,7 +214,8 @@ class Shard(Propagation):
         """Exchanges the contents of two databases."""
         if first == second:
             return
-        self.on_flush()
+        for prepare in self.on_flush:
+            prepare()
         one, other = self.database(first), self.database(second)
         self.watches.replaced(one, other)
         self.watches.replaced(other, one)

@@ -27,11 +27,13 @@ from shardkv.eviction import Eviction
 from shardkv.journal import Journal, Safe
 from shardkv.latency import NEVER_NS
 from shardkv.locks import Transaction
+from shardkv.rdb.writer import compress_strings
 from shardkv.rest import Rest
 from shardkv.settings import Config
 from shardkv.shard import ENCODERS, Shard
 from shardkv.slots import SLOT_BITS
 from shardkv.slow import Entry
+from shardkv.snapshot import Snapshots
 from shardkv.transactions import Late, Link
 from shardkv.wire import (
     NOTED,
@@ -147,6 +149,7 @@ class Worker:
         self.busy: Busy | None = None
         """While a script runs for too long, and until what was put off meanwhile is done."""
         self.poll = select.epoll()
+        self.snapshots = Snapshots(self.shard, self.poll)
         self.by_fd: dict[int, ProxyLink] = {}
         self.poll.register(channel.fileno(), select.EPOLLIN)
         self._wakeup, self._wakeup_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -156,6 +159,8 @@ class Worker:
         self._errands: list[tuple[int, moving.Errand]] = []
         """Questions that are answered in slices, each with its number."""
         self._errand_waits = False
+        self.saves_fail = False
+        """Whether the last snapshot that was to be kept could not be saved."""
         self.expire_cycle_ns = self.expire_cycles_cut_short = 0
         self.commit = self.journal.commit
         self.step = self.journal.step
@@ -210,6 +215,16 @@ class Worker:
         elif self.eviction is not None:
             self.eviction.settings_changed(changed)
 
+    def heed_saves(self) -> None:
+        """Refuses writes, or does so no longer, by how the last snapshot ended and what the settings say."""
+        config, shard = self.config, self.shard
+        stops = self.saves_fail and config.stop_writes_on_bgsave_error and config.save
+        refusal = errors.SAVES_FAIL if stops else None
+        if refusal is not shard.standing_refusal:
+            before, shard.standing_refusal = shard.standing_refusal, refusal
+            if shard.refusal is before:
+                shard.refuse_writes(refusal)
+
     def wake(self) -> None:
         """Ends the loop's waiting; may be called in any thread."""
         try:
@@ -242,7 +257,8 @@ class Worker:
         while not self.stopping:
             errand = bool(self._errands) and not self._errand_waits
             chores = self.journal.wants_slices or bool(self.shard.graveyard) or errand
-            self.turn(0 if chores else max(0.0, self._next_cron_s - clock.monotonic()))
+            next_s = min(self._next_cron_s, self.snapshots.next_slice_s)
+            self.turn(0 if chores else max(0.0, next_s - clock.monotonic()))
 
     def turn(self, timeout_s: float) -> None:
         """One turn of the loop; waits at most so long for something to do."""
@@ -266,7 +282,7 @@ class Worker:
                 take(link)
         elif fd == self._wakeup:
             os.read(fd, 4096)
-        else:
+        elif not self.snapshots.attend(fd, event):
             self._receive_control()
 
     def finish_turn(self) -> None:
@@ -314,6 +330,7 @@ class Worker:
         if self.shard.graveyard:
             bury(self.shard, budget_s)
         self.step(budget_s)
+        self.snapshots.step(now_s)
         if self._errands:
             self._run_errand()
 
@@ -588,6 +605,8 @@ def _config_set(worker: Worker, body: Any) -> Any:
         worker.follow_events()
     if changed.keys() & _OF_MEMORY:
         worker.follow_limits(changed)
+    compress_strings(worker.config.rdbcompression)
+    worker.heed_saves()
     worker.journal.settings_changed(changed)
     worker.settings_changed()
     return None
@@ -703,6 +722,30 @@ def _may_leave(worker: Worker, body: Any) -> Any:
     return moving.may_leave(worker.shard)
 
 
+@topic(control.SNAPSHOT)
+def _snapshot(worker: Worker, body: Any) -> Any:
+    """Gets ready for a snapshot: its number and the version of its format; the pipe comes with it."""
+    number, version = body
+    [fd] = worker.channel.take_fds(1)
+    worker.snapshots.prepare(number, fd, version)
+    return True
+
+
+@topic(control.SAVED)
+def _saved(worker: Worker, body: Any) -> None:
+    """A snapshot that was to be kept is on disk, or has failed: its number, and which of the two."""
+    number, ok = body
+    worker.snapshots.saved(number, ok=ok)
+    worker.saves_fail = not ok
+    worker.heed_saves()
+
+
+@topic("changes")
+def _changes(worker: Worker, body: Any) -> int:
+    """How many changes no snapshot contains."""
+    return worker.shard.changes_since_save
+
+
 @topic("rewrite")
 def _rewrite(worker: Worker, body: Any) -> Any:
     """Begins to rewrite the append-only file; False if that is being done already."""
@@ -722,6 +765,7 @@ def run(
 ) -> int:
     """The life of a worker process, with so many proxies there when it begins; returns its exit code."""
     worker = Worker(index, config, slot_table, channel)
+    compress_strings(config.rdbcompression)
     gc.collect()
     gc.freeze()
     # Values refer to no one, so there are no cycles to look for, and looking would take ever longer.

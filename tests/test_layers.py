@@ -18,7 +18,7 @@ LAYERS = [
     {"values", "expiry", "locks", "aof", "slotmap", "waiters"},
     {"structures", "rdb"},
     {"keyspace", "plan", "blocking"},
-    {"recency", "scans", "walk"},
+    {"recency", "scans", "walk", "snapshot"},
     {
         "channels",
         "drafts",
@@ -31,7 +31,7 @@ LAYERS = [
         "victims",
         "watches",
     },
-    {"propagation", "chores", "shard", "serving", "rest"},
+    {"propagation", "chores", "dump_file", "shard", "serving", "rest"},
     {"commands"},
     {"busy", "eviction", "journal", "figures", "moving", "worker"},
 ]

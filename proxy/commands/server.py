@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from proxy import identity, relay
+from proxy import relay
 from proxy.lolwut import picture
 from shardkv import clock, control, errors
 from shardkv.command import (
@@ -47,21 +47,6 @@ def time(session: Session, args: list[Any]) -> Any:
     """Returns the server time."""
     seconds, microseconds = divmod(clock.now_us(), 1_000_000)
     return [b"%d" % seconds, b"%d" % microseconds]
-
-
-@command(
-    "LASTSAVE",
-    group="server",
-    since="1.0.0",
-    flags=LOADING | STALE | FAST,
-    categories=("admin", "dangerous"),
-    tips=("nondeterministic_output",),
-    place=Place.PROXY,
-)
-def lastsave(session: Session, args: list[Any]) -> Any:
-    """Returns the Unix timestamp of the last successful save to disk."""
-    # Until something is saved, Redis counts the start of the server as that.
-    return identity.STARTED_MS // 1000
 
 
 @command(
@@ -118,14 +103,18 @@ async def shutdown(session: Session, args: list[Any]) -> Any:
     if "ABORT" in modifiers:
         # A shutdown waits for nothing but requests under way, so there is never one to call off.
         raise CommandError(errors.NOT_SHUTTING_DOWN)
-    if "SAVE" in modifiers and "FORCE" not in modifiers and not session.proxy.config.appendonly:
-        logger.warning(
-            "SHUTDOWN SAVE is refused: appendonly is no, so there is nothing that the data could be saved to"
-        )
-        raise CommandError(errors.SHUTDOWN_REFUSED)
+    proxy = session.proxy
+    saves = "SAVE" in modifiers or (bool(proxy.config.save) and "NOSAVE" not in modifiers)
+    body = [saves, "FORCE" in modifiers]
+    if saves:
+        [(_, _, number)] = await proxy.supervision.ask(control.SUPERVISOR, "shutdown", body)
+        outcome = await proxy.outcomes.of(number)
+        if "ok" not in outcome and "FORCE" not in modifiers:
+            raise CommandError(errors.SHUTDOWN_REFUSED)
     session.muted = True
     session.leave()
-    await session.proxy.supervision.ask(control.SUPERVISOR, "shutdown")
+    if not saves:
+        await proxy.supervision.ask(control.SUPERVISOR, "shutdown", body)
     return OK
 
 
@@ -141,9 +130,12 @@ def _modifiers(words: Sequence[bytes]) -> set[str]:
 
 
 @relay.topic("shutdown")
-def _shut_down(supervisor: Supervisor, body: Any) -> None:
+def _shut_down(supervisor: Supervisor, body: Any) -> int | None:
+    """Ends the server: [whether to save first, whether to end even if that fails]. The answer is the number
+    of the snapshot."""
     logger.info("SHUTDOWN: shutting down")
-    supervisor.stop()
+    save, force = body
+    return supervisor.shut_down(save=save, force=force)
 
 
 # -- DEBUG ------------------------------------------------------------------------------------

@@ -67,6 +67,7 @@ def load(
     note: Callable[[bytes], object] | None = None,
     accept_torn: bool = True,
     disk: Disk | None = None,
+    manifest: Manifest | None = None,
 ) -> Progress:
     """Replays the log in a folder, in slices: a generator of (bytes done, bytes in all) that returns what it
     has found. It changes nothing on disk.
@@ -78,10 +79,15 @@ def load(
     A torn tail is cut, as far as it is one (see `shardkv.aof.torn`), with a warning; with `accept_torn` False
     (the setting `aof-load-truncated no`) it is refused.
 
+    A `manifest` may be given that stands for the one in the folder, and names files that go on after what is
+    to be replayed.
+
     Raises AofDamaged, naming file and offset, if the log is not what was written, if records are refused by
     `apply`, or if it is another program's; OSError if it cannot be read.
     """
     disk = disk or Disk()
+    if manifest is not None:
+        return (yield from _Loading(disk, folder, manifest, apply, note, accept_torn, is_given=True).run())
     manifest = read_manifest(disk, folder, filename)
     if manifest is None:
         _refuse_files_without_manifest(disk, folder, filename)
@@ -159,6 +165,8 @@ class _Loading:
         apply: Apply,
         note: Callable[[bytes], object] | None,
         accept_torn: bool,
+        *,
+        is_given: bool = False,
     ) -> None:
         self._disk = disk
         self._folder = folder
@@ -166,6 +174,7 @@ class _Loading:
         self._apply = apply
         self._note = note
         self._accept_torn = accept_torn
+        self._is_given = is_given
         self._reader = hiredis.Reader()
         self._select = b""
         """The last SELECT of the file being read, a record."""
@@ -205,8 +214,10 @@ class _Loading:
             if size < entry.size:
                 self._disk.close(fd)
                 raise AofDamaged(path, size, f"the file ends here, but had {entry.size} bytes")
-            self._warn(f"{path}: {size - entry.size} bytes after byte {entry.size} do not belong to it, cut")
-            self._result.longer[entry.name] = entry.size
+            if not self._is_given:
+                what = f"{size - entry.size} bytes after byte {entry.size} do not belong to it, cut"
+                self._warn(f"{path}: {what}")
+                self._result.longer[entry.name] = entry.size
             size = entry.size
         return _File(self._disk, path, size, fd)
 

@@ -194,10 +194,34 @@ class AppendLog:
         self._sealed.append((keys, b"".join(records)))
 
     def add_timestamp(self, now_s: int) -> None:
-        """Marks the time of all records to come as Redis does, with `#TS:`, by which redis-check-aof can
-        cut."""
-        self._seal_records()
-        self._sealed.append((batch.ANNOTATION, b"#TS:%d\r\n" % now_s))
+        """Marks the time of all records that are not written yet, and of those to come, as Redis does, with
+        `#TS:`, by which redis-check-aof can cut."""
+        # What links an increment to the one before is always the first that is written to it.
+        place = int(bool(self._sealed) and self._sealed[0][0].startswith(batch.LINK))
+        self._sealed.insert(place, (batch.ANNOTATION, b"#TS:%d\r\n" % now_s))
+
+    def position(self) -> tuple[Entry, ...] | None:
+        """Writes what is pending, and says which files hold everything up to now, each with its size. None if
+        there is no such state on disk: it cannot be written, or the log is only being begun."""
+        current = self._file
+        if self.fsync_error is not None or current is None or not self._write():
+            return None
+        previous = self._files[0]
+        found: list[Entry] = []
+        for entry in self.manifest.entries:
+            if entry.name == current.entry.name:
+                return (*found, current.closed_entry())
+            if previous is not None and entry.name == previous.entry.name:
+                entry = previous.closed_entry()
+            if entry.is_open:
+                return None
+            found.append(entry)
+        return None
+
+    @property
+    def pending(self) -> bool:
+        """Whether there is anything that is not written yet."""
+        return bool(self.records or self._sealed)
 
     @property
     def pending_bytes(self) -> int:

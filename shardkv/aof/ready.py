@@ -34,10 +34,19 @@ def make_ready(disk: Disk, folder: Path, filename: str, loaded: LoadResult) -> t
 
 def create(disk: Disk, folder: Path, filename: str) -> tuple[Manifest, BatchFile]:
     """An empty log: a base and an increment without records."""
+    return create_with(disk, folder, filename, begin(disk, folder, filename))
+
+
+def begin(disk: Disk, folder: Path, filename: str) -> BatchFile:
+    """The base of a new log, into which records can be put before `create_with` makes the log."""
     disk.make_folder(folder)
-    empty = Manifest(filename, ())
-    base = BatchFile.create(disk, folder, *empty.next_name(BASE), BASE)
+    return BatchFile.create(disk, folder, *Manifest(filename, ()).next_name(BASE), BASE)
+
+
+def create_with(disk: Disk, folder: Path, filename: str, base: BatchFile) -> tuple[Manifest, BatchFile]:
+    """A log of that base, which is on disk and is closed here, and an increment without records."""
     base.close()
+    empty = Manifest(filename, ())
     increment = BatchFile.create(disk, folder, *empty.next_name(INCREMENT), INCREMENT)
     disk.sync_folder(folder)
     manifest = Manifest(filename, (base.closed_entry(), increment.entry))

@@ -15,6 +15,7 @@ from shardkv.command import BY_ID, COMMANDS, Flag, command, lock_keys
 from shardkv.errors import CommandError
 from shardkv.keyspace import Database
 from shardkv.locks import LockKey, Transaction
+from shardkv.plan import Call, Plan, Read, check
 from shardkv.propagation import COMMITTED, PLEDGED
 from shardkv.resp.replies import NULL_ARRAY, OK, Encoded
 from shardkv.shard import LATER
@@ -258,3 +259,45 @@ def tellcalls(db: Database, args: list[Any]) -> Any:
     else:
         shard.tells_calls.discard(shard.link.proxy)
     return True
+
+
+# -- all shards at one moment ------------------------------------------------------------------------
+
+
+def _at_one_moment(call: Call) -> Plan:
+    """Puts the same request to every shard while all of them are locked; their values, in the shards'
+    order."""
+    yield Read({})
+    values = yield Read(call.everywhere())
+    check(values)
+    return [values[shard][0] for shard in sorted(values)]
+
+
+@command(
+    "BEGINSNAPSHOT number",
+    group="transactions",
+    since="0.1.0",
+    flags=_NO_FLAGS,
+    locks=lambda db, args: ([], True),
+    plan=_at_one_moment,
+    internal=True,
+)
+def begin_snapshot(db: Database, args: list[Any]) -> Any:
+    """Begins this shard's part of a snapshot, which shows this moment; whether it is known here."""
+    shard: Shard = db.shard  # type: ignore[assignment]
+    return shard.begin_snapshot(args[1])
+
+
+@command(
+    "LOGPOSITION",
+    group="transactions",
+    since="0.1.0",
+    flags=_NO_FLAGS,
+    locks=lambda db, args: ([], True),
+    plan=_at_one_moment,
+    internal=True,
+)
+def log_position(db: Database, args: list[Any]) -> Any:
+    """Says which files of this shard's log hold everything up to this moment; None if it cannot be said."""
+    shard: Shard = db.shard  # type: ignore[assignment]
+    return shard.log_position()

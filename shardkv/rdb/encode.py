@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from struct import Struct
 from typing import Any, NamedTuple
@@ -25,13 +25,13 @@ class Encoded(NamedTuple):
     kind: int
     version: int
     """Of the format, at least, for who is to read it."""
-    parts: list[bytes]
-    """What follows after the kind."""
+    parts: Iterable[bytes]
+    """What follows after the kind; made as it is asked for, once."""
 
 
 def value(given: Value, version: int) -> Encoded:
-    """A value in forms of a version of the format, from 9 on. Only hashes with deadlines may need another,
-    that of Valkey."""
+    """A value in forms of a version of the format, from 9 on. Only hashes with deadlines may need another:
+    before 12 there is no form for them, and they come in that of Valkey."""
     given = unpacked(given)
     return _ENCODERS[given.__class__](given, version)
 
@@ -45,11 +45,11 @@ def _integer(given: int, version: int) -> Encoded:
 
 
 def _list(given: List, version: int) -> Encoded:
-    return Encoded(kinds.LIST, version, [length(len(given)), *map(element, given)])
+    return Encoded(kinds.LIST, version, chain((length(len(given)),), map(element, given)))
 
 
 def _set(given: Set, version: int) -> Encoded:
-    return Encoded(kinds.SET, version, [length(len(given)), *map(element, given)])
+    return Encoded(kinds.SET, version, chain((length(len(given)),), map(element, given)))
 
 
 def _sorted_set(given: SortedSet, version: int) -> Encoded:
@@ -58,20 +58,42 @@ def _sorted_set(given: SortedSet, version: int) -> Encoded:
     members.reverse()
     scores.reverse()
     written = chain.from_iterable(zip(map(element, members), map(_DOUBLE, scores), strict=True))
-    return Encoded(kinds.ZSET_2, version, [length(len(given)), *written])
+    return Encoded(kinds.ZSET_2, version, chain((length(len(given)),), written))
 
 
 def _hash(given: Hash, version: int) -> Encoded:
     pairs = chain.from_iterable(piece.items() for piece in given.distinct_pieces())
-    parts = [length(len(given))]
-    if given.deadlines is None:
-        parts += map(element, chain.from_iterable(pairs))
-        return Encoded(kinds.HASH, version, parts)
+    if not given.deadlines:
+        words = map(element, chain.from_iterable(pairs))
+        return Encoded(kinds.HASH, version, chain((length(len(given)),), words))
+    if version == kinds.LATEST_OF_REDIS:
+        return Encoded(kinds.HASH_DEADLINES, version, _with_relative_deadlines(given, pairs))
+    return Encoded(kinds.HASH_2, kinds.VALKEY, _with_absolute_deadlines(given, pairs))
+
+
+def _with_absolute_deadlines(given: Hash, pairs: Iterable[tuple[bytes, bytes]]) -> Iterator[bytes]:
+    yield length(len(given))
     for field, text in pairs:
         at_ms = given.deadline(field)
-        written = (-1 if at_ms is None else at_ms).to_bytes(8, "little", signed=True)
-        parts += (element(field), element(text), written)
-    return Encoded(kinds.HASH_2, kinds.VALKEY, parts)
+        yield element(field)
+        yield element(text)
+        yield _int64(-1 if at_ms is None else at_ms)
+
+
+def _with_relative_deadlines(given: Hash, pairs: Iterable[tuple[bytes, bytes]]) -> Iterator[bytes]:
+    assert given.deadlines is not None
+    first_ms = min(chain.from_iterable(piece.values() for piece in given.deadlines.distinct_pieces()))
+    yield _int64(first_ms)
+    yield length(len(given))
+    for field, text in pairs:
+        at_ms = given.deadline(field)
+        yield length(0 if at_ms is None else at_ms - first_ms + 1)
+        yield element(field)
+        yield element(text)
+
+
+def _int64(number: int) -> bytes:
+    return number.to_bytes(8, "little", signed=True)
 
 
 def _stream(given: Stream, version: int) -> Encoded:

@@ -6,18 +6,15 @@ format and a checksum.
 
 from __future__ import annotations
 
-from shardkv.rdb import kinds
+from shardkv.rdb import kinds, opcodes
 from shardkv.rdb.payload import checked, sealed
 from shardkv.rdb.reader import FormatError, Reader
 from shardkv.rdb.writer import string
 
-_LIBRARY = 245
-"""RDB_OPCODE_FUNCTION2."""
-
 
 def dump(codes: list[bytes]) -> bytes:
     """Libraries, as Redis from 7.0 on and Valkey read them."""
-    return sealed(b"".join(bytes((_LIBRARY,)) + string(code) for code in codes), kinds.REDIS_7_0)
+    return sealed(b"".join(bytes((opcodes.FUNCTION,)) + string(code) for code in codes), kinds.REDIS_7_0)
 
 
 def restore(payload: bytes) -> list[bytes]:
@@ -27,7 +24,7 @@ def restore(payload: bytes) -> list[bytes]:
     found = []
     try:
         while reader.at < end:
-            if reader.byte() != _LIBRARY:
+            if reader.byte() != opcodes.FUNCTION:
                 raise FormatError("no library")
             found.append(reader.string())
     except (IndexError, ValueError) as error:

@@ -12,6 +12,10 @@ ZSET: Final = 3
 HASH: Final = 4
 ZSET_2: Final = 5
 """With scores in binary."""
+MODULE: Final = 6
+"""Of release candidates of Redis 4.0: only the module itself knows where it ends."""
+MODULE_2: Final = 7
+"""Of a module, which alone knows what it means."""
 
 HASH_ZIPMAP: Final = 9
 LIST_ZIPLIST: Final = 10
@@ -47,6 +51,8 @@ REDIS_7_0: Final = 10
 """The version of the format that Redis 7.0 writes."""
 LATEST_OF_REDIS: Final = 12
 """That of Redis 8.2."""
+WITH_CHECKSUM: Final = 5
+"""The first version whose files end with a checksum."""
 VALKEY: Final = 80
 """That of Valkey 9. Versions between this and Redis' belong to other servers."""
 

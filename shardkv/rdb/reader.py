@@ -96,6 +96,14 @@ class Reader:
     def string(self) -> bytes:
         """A string."""
         first = self.data[self.at]
+        if first < 0x40:
+            # Nearly all are short.
+            start = self.at + 1
+            self.at = end = start + first
+            text = self.data[start:end]
+            if len(text) != first:
+                raise FormatError("the bytes end within a string")
+            return text
         if first < _INT8_TEXT:
             return self.take(self.length())
         self.at += 1
@@ -146,3 +154,38 @@ class Reader:
         if self.at > len(data):
             raise FormatError("the bytes end within a string")
         return found
+
+    # -- passing over ---------------------------------------------------------------------------
+
+    def skip(self, count: int) -> None:
+        """Passes over so many bytes, which need not be there: what is read next tells."""
+        self.at += count
+
+    def skip_string(self) -> None:
+        """Passes over a string."""
+        first = self.data[self.at]
+        if first < _INT8_TEXT:
+            length = self.length()
+            self.at += length
+        elif first <= _INT32_TEXT:
+            self.at += 1 + (1 << first - _INT8_TEXT)
+        elif first == _COMPRESSED:
+            self.at += 1
+            stored = self.length()
+            self.length()
+            self.at += stored
+        else:
+            raise FormatError("no string")
+
+    def skip_strings(self, count: int) -> None:
+        """Passes over so many strings, one after the other."""
+        data, at = self.data, self.at
+        for _ in range(count):
+            first = data[at]
+            if first < 0x40:
+                at += first + 1
+            else:
+                self.at = at
+                self.skip_string()
+                at = self.at
+        self.at = at

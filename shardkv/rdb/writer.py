@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import lzf
 
 from shardkv.numbers import canonical_integer
@@ -11,6 +13,19 @@ _LONGEST_INTEGER = 11
 
 _LEAST_COMPRESSED = 21
 """No shorter string becomes shorter by compression, says Redis."""
+
+
+_compress: Callable[[bytes], bytes | None] = lzf.compress
+
+
+def compress_strings(on: bool) -> None:
+    """Whether strings are compressed from now on, in this process: the setting rdbcompression."""
+    global _compress
+    _compress = lzf.compress if on else _as_it_is
+
+
+def _as_it_is(text: bytes) -> None:
+    return None
 
 
 def _length(number: int) -> bytes:
@@ -36,7 +51,7 @@ def string(text: bytes) -> bytes:
     if len(text) < _LEAST_COMPRESSED:
         return (len(text) <= _LONGEST_INTEGER and _integer(text)) or _SHORT[len(text)] + text
     # Of what does not become shorter there is no compressed form.
-    compressed: bytes | None = lzf.compress(text)
+    compressed = _compress(text)
     if compressed is None:
         return length(len(text)) + text
     return b"\xc3" + length(len(compressed)) + length(len(text)) + compressed

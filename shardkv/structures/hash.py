@@ -51,8 +51,12 @@ class Hash(HashTable[bytes], Collection):
     @classmethod
     def of(cls, pairs: list[bytes], config: Any) -> Self:
         """The hash that setting fields makes of nothing: field, value, field, value …"""
-        made = cls()
-        made.put(pairs, config)
+        if len(pairs) > 2 * PIECE_KEYS:
+            made = cls()
+            made.put(pairs, config)
+        else:
+            made = cls(fields=dict(zip(pairs[::2], pairs[1::2], strict=True)))
+            made._grow(pairs, config)
         return made
 
     # -- one field --------------------------------------------------------------------------------
@@ -95,13 +99,14 @@ class Hash(HashTable[bytes], Collection):
         """Sets fields: field, value, field, value …; returns how many of them are new. Deadlines stay."""
         added = self._insert(pairs)
         if self.form is not HASHTABLE:
-            most, longest = config.hash_max_listpack_entries, config.hash_max_listpack_value
-            if self.count > most or len(pairs) > 2 * most:
-                self.form = HASHTABLE
-            for word in pairs:
-                if len(word) > longest:
-                    self.form = HASHTABLE
+            self._grow(pairs, config)
         return added
+
+    def _grow(self, pairs: list[bytes], config: Any) -> None:
+        """Takes another encoding if fields that were set are too many or too long for the one it has."""
+        most, longest = config.hash_max_listpack_entries, config.hash_max_listpack_value
+        if self.count > most or len(pairs) > 2 * most or max(map(len, pairs), default=0) > longest:
+            self.form = HASHTABLE
 
     def _insert(self, pairs: list[bytes]) -> int:
         before = self.count

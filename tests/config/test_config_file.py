@@ -17,6 +17,7 @@ from shardkv import config_file
 from shardkv.config_file import ConfigError, changed_by_file, document, load, rewrite
 from shardkv.foreign_directives import IGNORED
 from shardkv.quoting import quote
+from shardkv.setting_kinds import SavePoint
 from shardkv.settings import Config
 from tests.twin.servers import valkey
 
@@ -137,7 +138,7 @@ def test_a_file(write: Write, tmp_path: Path) -> None:
         ("daemonize yes", "daemonize: not supported by shardkv, it accepts only no"),
         ("cluster-enabled yes", "cluster-enabled: not supported by shardkv, it accepts only no"),
         ("replicaof host 6379", 'replicaof: not supported by shardkv, it accepts only "" or no one'),
-        ("save 3600 1 300 100", 'save: not supported by shardkv, it accepts only ""'),
+        ("save 3600 1 300", "save: Invalid save parameters"),
         ("maxmemory 1gg", "maxmemory: argument must be a memory value"),
         ("maxmemory-clients 101%", "maxmemory-clients: percentage argument must be less or equal to 100"),
         ("maxmemory-clients 5x", "maxmemory-clients: argument must be a memory or percent value"),
@@ -236,12 +237,31 @@ def test_files_that_include_each_other(write: Write) -> None:
         (["--save", "", "--port", "1"], Config(port=1)),
         (["--save", "--port", "1"], Config(port=1)),
         (["--port", "1", "--save"], Config(port=1)),
+        (["--save", "60", "1"], Config(save=(SavePoint(60, 1),))),
+        (["--save", "60 1 5 10"], Config(save=(SavePoint(60, 1), SavePoint(5, 10)))),
         (["--port", "1", "--port", "2"], Config(port=2)),
     ],
 )
 def test_options(overrides: list[str], expected: Config) -> None:
     expected.dir = os.getcwd()
     assert loaded(None, *overrides) == expected
+
+
+def test_lines_of_save_points_add_to_one_another(write: Write) -> None:
+    assert loaded(write("save 3600 1 300 100\nsave 60 10000\nsave 300 100\n")).save == (
+        SavePoint(3600, 1),
+        SavePoint(300, 100),
+        SavePoint(60, 10000),
+    )
+    path = write('save 3600 1\nsave ""\nsave 60 5\n')
+    config = loaded(path)
+    assert config.save == (SavePoint(60, 5),)
+    config.set([(b"save", b"7 8 9 10")])
+    rewrite(path, config)
+    assert loaded(path).save == (SavePoint(7, 8), SavePoint(9, 10))
+    config.set([(b"save", b"")])
+    rewrite(path, config)
+    assert loaded(path).save == ()
 
 
 def test_options_override_the_file(write: Write) -> None:
@@ -260,7 +280,7 @@ def test_options_override_the_file(write: Write) -> None:
         (["port", "1"], "port: an option starts with --"),
         (["--"], "--: an option needs a name"),
         (["--requirepass", "secret", "word"], "option --requirepass: requirepass: wrong number of arguments"),
-        (["--save", "60", "1"], 'option --save: save: not supported by shardkv, it accepts only ""'),
+        (["--save", "60", "0.5"], "option --save: save: Invalid save parameters"),
     ],
 )
 def test_refused_options(overrides: list[str], error: str) -> None:

@@ -337,11 +337,9 @@ def test_who_is_held_up_does_not_hold_up_the_end() -> None:
         assert clock.monotonic() - begun_s < 5
 
 
-def test_shutdown_save_needs_something_to_save_to() -> None:
+def test_without_an_append_only_file_there_is_nothing_to_rewrite() -> None:
     with shardkv(workers=1, appendonly="no") as server, server.wire() as connection:
-        assert connection.ask("SHUTDOWN", "SAVE") == b"-ERR Errors trying to SHUTDOWN. Check logs.\r\n"
         assert connection.ask("BGREWRITEAOF").startswith(b"-ERR there is no append only file")
-        assert connection.ask("PING") == b"+PONG\r\n"
         connection.send("SHUTDOWN")
         connection.ends()
         assert server.process.wait(20) == 0
