@@ -20,8 +20,10 @@ import proxy.commands  # noqa: F401 - declares the commands that proxies answer,
 import shardkv.commands  # noqa: F401 - and those that shards run
 from proxy import identity, tls, tools
 from proxy.listeners import open_listeners
+from proxy.offline import LOCK_NAME
 from proxy.supervisor import Supervisor, data_folder
 from shardkv import REDIS_VERSION, __version__, logs, slots
+from shardkv.aof.disk import Disk
 from shardkv.command import number_commands
 from shardkv.config_file import ConfigError, changed_by_file, load
 from shardkv.errors import CommandError
@@ -106,7 +108,7 @@ def serve(path: Path | None, overrides: list[str]) -> int:
         logger.warning("%s", warning)
     number_commands()
     folder = data_folder(config)
-    folder.mkdir(parents=True, exist_ok=True)
+    Disk().make_folder(folder)
     lock_fd = lock(folder)
     asked = identity.asked = replace(config)
     identity.config_file = path.resolve() if path else None
@@ -159,7 +161,7 @@ def lock(folder: Path) -> int:
     """Takes the data folder for this server alone; the lock goes with the last process that holds the
     returned file descriptor, so that no worker left over from a killed supervisor can share the folder with
     a new one."""
-    fd = os.open(folder / "shardkv.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

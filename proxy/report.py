@@ -245,7 +245,7 @@ def persistence(proxy: Proxy, figures: Figures) -> Fields:
         "rdb_last_load_keys_loaded": sum(worker.dump_keys for worker in figures.workers),
         "aof_enabled": int(proxy.config.appendonly),
         "aof_rewrite_in_progress": int(any(log.rewriting for log in logs)),
-        "aof_rewrite_scheduled": 0,
+        "aof_rewrite_scheduled": int(any(log.rewrite_asked for log in logs)),
         "aof_last_rewrite_time_sec": max((int(log.last_rewrite_s) for log in logs), default=-1),
         "aof_current_rewrite_time_sec": max((int(log.current_rewrite_s) for log in logs), default=-1),
         "aof_last_bgrewrite_status": "ok" if all(log.last_rewrite_ok for log in logs) else "err",
@@ -262,6 +262,7 @@ def persistence(proxy: Proxy, figures: Figures) -> Fields:
             "aof_base_size": sum(log.base_size for log in logs),
             "aof_pending_rewrite": 0,
             "aof_buffer_length": sum(log.pending_bytes for log in logs),
+            "aof_pending_bio_fsync": sum(log.pending_fsync for log in logs),
             "aof_delayed_fsync": sum(log.delayed_fsync for log in logs),
         }
     if loading:
@@ -519,6 +520,11 @@ def shards(proxy: Proxy, figures: Figures) -> Fields:
                 line["aof_base_size"] = worker.log.base_size
                 line["aof_rewriting"] = int(worker.log.rewriting)
                 line["aof_status"] = "ok" if worker.log.write_ok else "err"
+                line["aof_pending"] = worker.log.pending_bytes
+                line["aof_pending_fsync"] = int(worker.log.pending_fsync)
+                line["aof_delayed_fsync"] = worker.log.delayed_fsync
+                line["aof_rewrites"] = worker.log.rewrites
+                line["aof_last_rewrite"] = "ok" if worker.log.last_rewrite_ok else "err"
         fields[f"shard{process.index}"] = _line(line.items())
     if figures.supervisor is not None:
         change = figures.supervisor.resharding

@@ -13,6 +13,7 @@ from shardkv.latency import Durations, scaled
 
 if TYPE_CHECKING:
     from shardkv.aof.log import AppendLog
+    from shardkv.journal import Journal
     from shardkv.keyspace import Database
     from shardkv.worker import Worker
 
@@ -44,6 +45,9 @@ class LogFigures(msgspec.Struct):
     last_rewrite_ok: bool
     last_rewrite_s: float
     current_rewrite_s: float
+    rewrite_asked: bool
+    """Whether another one begins when that which is under way has ended."""
+    pending_fsync: bool
 
 
 class WorkerFigures(msgspec.Struct):
@@ -159,7 +163,7 @@ def figures(worker: Worker, *, durations: bool) -> WorkerFigures:
         tracked_keys=shard.tracking.keys,
         tracked_items=shard.tracking.items,
         tracked_prefixes=shard.tracking.prefixes,
-        log=None if worker.journal.log is None else _log(worker.journal.log),
+        log=None if worker.journal.log is None else _log(worker.journal, worker.journal.log),
         durations={
             name: scaled(stats.durations, stats.calls)
             for name, stats in shard.stats.items()
@@ -174,20 +178,23 @@ def _database(db: Database, now_ms: int) -> DatabaseFigures:
     return DatabaseFigures(db.index, len(db), len(db.expires), total_ms // len(sample) if sample else 0)
 
 
-def _log(log: AppendLog) -> LogFigures:
+def _log(journal: Journal, log: AppendLog) -> LogFigures:
+    rewrite = log.rewrite
     return LogFigures(
         current_size=log.current_size,
         base_size=log.base_size,
         pending_bytes=log.pending_bytes,
         delayed_fsync=log.delayed_fsync,
         fsyncs=log.fsyncs,
-        write_ok=log.error is None,
+        write_ok=log.error is None and (journal.side is None or journal.side.error is None),
         rewriting=log.rewrite is not None,
         rewrites=log.rewrites,
         rewrite_failures=log.rewrite_failures,
         last_rewrite_ok=log.last_rewrite_ok,
         last_rewrite_s=log.last_rewrite_s,
-        current_rewrite_s=-1 if log.rewrite is None else clock.monotonic() - log.rewrite.begun_s,
+        current_rewrite_s=-1.0 if rewrite is None else clock.monotonic() - rewrite.begun_s,
+        rewrite_asked=journal.rewrite_asked,
+        pending_fsync=log.pending_fsync,
     )
 
 

@@ -11,8 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from shardkv import clock, errors
+from shardkv import clock, errors, limits
 from shardkv.aof.background import Background
+from shardkv.aof.batch import AofDamaged
 from shardkv.aof.disk import Disk
 from shardkv.aof.load import load
 from shardkv.aof.log import AppendLog, Policy
@@ -66,7 +67,10 @@ class Journal:
         """What was loaded from a snapshot."""
         self._rewrite: Rewrite | None = None
         self._walk: Walk | None = None
-        self._asked = False
+        self.rewrite_asked = False
+        """Whether another rewrite is to begin when the one under way has ended."""
+        self._try_again_at_s = 0.0
+        """When what has failed, a rewrite or the beginning of a log, may be tried again by itself."""
         self._until_durable: list[tuple[int, Link, int]] = []
         """How far the log has to be on disk for requests that wait for it, with their tickets."""
         self.shard.on_flush.append(self._restart_rewrite)
@@ -104,7 +108,7 @@ class Journal:
         begun_s = clock.monotonic()
         shard.begin_replay()
         side = SideLog(self.folder, shard.transactions.to_keep, self._disk)
-        side.load(shard.transactions.recall)
+        side.load(shard.transactions.recall, accept_torn=self.config.aof_load_truncated)
         loading = load(
             self.folder,
             apply=shard.replay,
@@ -159,7 +163,8 @@ class Journal:
     def _begin_logging(self, log: AppendLog, side: SideLog) -> None:
         """Has what the shard does from now on logged."""
         self.log, self.side = log, side
-        log.before_removal = side.sync
+        log.sync_beside = side.sync
+        side.fsync_failed = log.fsync_failed
         self.shard.records, self.shard.log_batch = log.records, log.add_batch
         self.shard.transactions.notes = side.notes
 
@@ -227,11 +232,12 @@ class Journal:
         """Makes pledges as durable as the log; False if that failed."""
         if not side.write():
             return False
-        if log.policy == "always":
+        if log.policy == "everysec":
+            log.sync_soon()
+        elif log.policy == "always":
             try:
                 side.sync()
-            except OSError as error:
-                log.fsync_failed(error, side.folder)
+            except OSError:
                 return False
         return True
 
@@ -302,6 +308,8 @@ class Journal:
             self.log.set_fsync(self._policy)
         if walk is not None:
             walk.stop()
+        if rewrite.error is not None:
+            self._try_again_at_s = clock.monotonic() + _delay_s(self.log.rewrite_failures)
         if rewrite.stage is Stage.DONE:
             keys = walk.keys if walk is not None else 0
             logger.info(
@@ -310,8 +318,8 @@ class Journal:
                 self.log.current_size,
                 self.log.last_rewrite_s,
             )
-        if self._asked:
-            self._asked = False
+        if self.rewrite_asked:
+            self.rewrite_asked = False
             self.begin_rewrite()
 
     def _restart_rewrite(self) -> None:
@@ -320,18 +328,27 @@ class Journal:
         if self._rewrite is not None and self._walk is not None:
             self._walk.stop()
             self._rewrite.abandon()
-            self._asked = True
+            self.rewrite_asked = True
 
     def cron(self) -> None:
-        """Looks, now and then, whether the log has grown so much that it is time to rewrite it."""
+        """Looks, now and then, whether the log has grown so much that it is time to rewrite it, or is to be
+        begun at last."""
         log = self.log
-        if log is None or self._rewrite is not None or not self.config.auto_aof_rewrite_percentage:
+        if self._rewrite is not None or clock.monotonic() < self._try_again_at_s:
             return
-        size, base = log.current_size, max(1, log.base_size)
-        if size < self.config.auto_aof_rewrite_min_size:
-            return
-        if (size - base) * 100 // base >= self.config.auto_aof_rewrite_percentage:
+        if log is None:
+            if self.config.appendonly:
+                self._begin_anew()
+        elif not log.has_increment:
+            # The rewrite with which it was to begin has failed.
             self.begin_rewrite()
+        elif self.config.auto_aof_rewrite_percentage:
+            size, base = log.current_size, max(1, log.base_size)
+            grown = (size - base) * 100 // base
+            if size >= self.config.auto_aof_rewrite_min_size and (
+                grown >= self.config.auto_aof_rewrite_percentage
+            ):
+                self.begin_rewrite()
 
     def settings_changed(self, changed: dict[str, Any]) -> None:
         """Settings have been changed while running."""
@@ -348,8 +365,13 @@ class Journal:
             self._rewrite = self._walk = None
             self.close()
             self.log = self.side = self.shard.records = self.shard.transactions.notes = None
-            self.shard.refuse_writes(self.shard.standing_refusal)
+        self.shard.refuse_writes(self.shard.standing_refusal)
         if on:
+            self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """Begins a log for the data there is. If that fails writes are refused, and `cron` tries again."""
+        try:
             log = AppendLog.start_over(
                 self.folder,
                 fsync=self._policy,
@@ -360,6 +382,20 @@ class Journal:
             )
             side = SideLog(self.folder, self.shard.transactions.to_keep, self._disk)
             side.begin_anew()
-            self._begin_logging(log, side)
-            self.shard.start_of_file()
-            self.begin_rewrite()
+        except (OSError, AofDamaged) as error:
+            if self.shard.refusal is None:
+                logger.error("the append-only file cannot be begun, so writes are refused: %s", error)
+            self.shard.refuse_writes(errors.log_failed(error))
+            self._try_again_at_s = clock.monotonic() + limits.LOG_BEGUN_AGAIN_S
+            return
+        self._begin_logging(log, side)
+        self.shard.start_of_file()
+        self.begin_rewrite()
+
+
+def _delay_s(failures: int) -> float:
+    """After how long a rewrite that has failed so often in a row is begun again by itself."""
+    if failures < limits.REWRITES_FAILED_AT_ONCE:
+        return 0.0
+    times = 2.0 ** min(failures - limits.REWRITES_FAILED_AT_ONCE, 16)
+    return min(limits.REWRITE_DELAY_S * times, limits.LONGEST_REWRITE_DELAY_S)

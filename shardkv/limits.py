@@ -176,6 +176,18 @@ REWRITE_FSYNC_BYTES = 8 * 1024 * 1024
 """A new base is fsynced after each so many bytes, so that the last fsync is short and the disk is not
 flooded."""
 
+REWRITES_FAILED_AT_ONCE = 3
+"""A rewrite that a shard has begun by itself and that fails is begun again at once so often (as in Redis)."""
+
+REWRITE_DELAY_S = 60.0
+"""Then after so long, and after twice as long each time it fails again,"""
+
+LONGEST_REWRITE_DELAY_S = 3600.0
+"""but never after longer than that."""
+
+LOG_BEGUN_AGAIN_S = 1.0
+"""A log that could not be begun, as `appendonly` was switched on, is tried again after so long."""
+
 SIDE_LOG_BYTES = 16 * 1024 * 1024
 """The side log of transactions goes on in a new file when it is larger than this."""
 

@@ -234,7 +234,7 @@ class Propagation(ABC):
         while (args := reader.gets()) is not False:
             self.replay(args)
         self.now_ms = now_ms
-        # What it has changed is none of the next command's changes.
+        # Or the next command would be taken for having made these changes, and be logged even if it fails.
         self.changes_since_save += self.dirty
         self.dirty = 0
         self.log_together([_MULTI + records + _EXEC], transaction)

@@ -1,9 +1,9 @@
 """The slot map file: which shard owns which slot, and what of a key makes its slot. It is the one truth about
 that.
 
-The file stands in the data folder, as JSON: {"version": 1, "shards": 2, "runs": [[0, 8191, 0], [8192, 16383,
-1]], "colocate": ["rq:"]}, each run a first slot, a last slot and their shard. It is only ever replaced as a
-whole.
+The file stands in the data folder, as JSON: {"version": 2, "shards": 2, "runs": [[0, 8191, 0], [8192, 16383,
+1]], "colocate": ["rq:"], "checksum": "…"}, each run a first slot, a last slot and their shard. The checksum
+is the xxh3_64 of all the rest, without spaces. It is only ever replaced as a whole.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+from xxhash import xxh3_64_hexdigest
 
 from shardkv.aof.batch import MAX_HEADER_BYTES
 from shardkv.slots import SLOTS, even_slot_table
@@ -34,6 +35,7 @@ class SlotMap(msgspec.Struct):
     colocate: list[str] = []
     target: int = 0
     """How many shards there are to be, if slots are being moved for that; 0 if as many as there are."""
+    checksum: str = ""
 
     def table(self) -> list[int]:
         """Entry `slot` is the shard that owns it."""
@@ -56,7 +58,7 @@ def from_table(table: list[int], shards: int, colocate: Sequence[str] = (), targ
         else:
             runs.append((slot, slot, shard))
     target = 0 if target == shards else target
-    return SlotMap(version=1, shards=shards, runs=runs, colocate=list(colocate), target=target)
+    return SlotMap(version=2, shards=shards, runs=runs, colocate=list(colocate), target=target)
 
 
 @dataclass
@@ -107,9 +109,9 @@ def open_slot_map(folder: Path, workers: int, colocate: Sequence[str], *, loads:
         save_slot_map(folder, from_table(table, shards, colocate))
         return Layout(shards, table, shards)
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=SlotMap)
+        found = read_slot_map(path)
         table = found.table()
-    except (msgspec.DecodeError, SlotMapError) as error:
+    except SlotMapError as error:
         raise SlotMapError(f"{path}: {error}") from None
     target = workers or found.target or found.shards
     if target != found.shards and not loads and holds_data(folder):
@@ -147,7 +149,7 @@ def save_slot_map(folder: Path, slot_map: SlotMap) -> None:
     """
     temporary = folder / (FILE_NAME + ".new")
     with open(temporary, "wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(slot_map)))
+        file.write(encode(slot_map))
         file.flush()
         os.fsync(file.fileno())
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -159,3 +161,29 @@ def save_slot_map(folder: Path, slot_map: SlotMap) -> None:
             raise SlotMapUncertainError(f"{folder}: fsync has failed: {error}") from None
     finally:
         os.close(fd)
+
+
+def read_slot_map(path: Path) -> SlotMap:
+    """What a slot map file says. Raises SlotMapError if it is not what was written; OSError."""
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=SlotMap)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise SlotMapError(f"damaged: {error}") from None
+    if found.version == 1:
+        # Written before there was a checksum.
+        return found
+    if found.version != 2:
+        raise SlotMapError(f"version {found.version} is not known")
+    if found.checksum != _checksum(found):
+        raise SlotMapError("damaged: the checksum does not match")
+    return found
+
+
+def encode(slot_map: SlotMap) -> bytes:
+    """What the file of a slot map holds."""
+    sealed = msgspec.structs.replace(slot_map, checksum=_checksum(slot_map))
+    return msgspec.json.format(msgspec.json.encode(sealed))
+
+
+def _checksum(slot_map: SlotMap) -> str:
+    return xxh3_64_hexdigest(msgspec.json.encode(msgspec.structs.replace(slot_map, checksum="")))

@@ -7,7 +7,7 @@ from shardkv.locks import Transaction
 from shardkv.plan import coded
 from shardkv.transactions import UNKNOWN
 from shardkv.wire import RAW, pack_context
-from tests.local import Local
+from tests.local import START_MS, Local
 
 OWNER: Transaction = (0, 1)
 
@@ -31,11 +31,17 @@ def test_a_draft_is_undone_before_its_locks_are_given_up() -> None:
     assert not transactions.drafts
 
 
-def test_what_is_redone_is_no_change_of_the_next_command() -> None:
-    local = Local()
+def test_what_is_redone_after_a_death_is_not_taken_for_the_next_commands_doing() -> None:
+    """That would be logged even if it has failed, and the log could not be loaded any more."""
+    local = Local(1)
     [shard] = local.shards
-    shard.redo(record([b"SET", b"key", b"value"]), (0, 1))
-    assert shard.records is not None
-    shard.records.clear()
-    assert local.error("RENAME", "missing", "missing") == "ERR no such key"
-    assert not shard.records
+    transactions = shard.transactions
+    redone = record([b"SELECT", 0]) + record([b"SET", b"a", b"redone"])
+    keys = [(0, b"a")]
+    transactions.recall(["pledge", *OWNER, [0, 1], keys, False, START_MS, [], redone])
+    transactions.lock_in_doubt()
+    transactions.settle(OWNER, commit=True)
+    assert local.call("GET", "a") == b"redone"
+    assert local.logged() == [[b"MULTI"], [b"SET", b"a", b"redone"], [b"EXEC"]]
+    assert local.error("RENAME", "missing", "b") == "ERR no such key"
+    assert local.logged() == []

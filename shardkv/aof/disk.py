@@ -53,8 +53,16 @@ class Disk:
         os.ftruncate(fd, size)
 
     def sync(self, fd: int) -> None:
-        """Returns when the file's content has reached the disk."""
-        os.fdatasync(fd)
+        """Returns when the file's content has reached the disk.
+
+        If it has not, the kernel is told to forget what it holds of the file: it takes pages that it could
+        not write for clean ones, so that whoever reads the file next would be shown what is on no disk.
+        """
+        try:
+            os.fdatasync(fd)
+        except OSError:
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            raise
 
     def sync_folder(self, folder: Path) -> None:
         """Returns when what was created, renamed and removed in the folder has reached the disk."""
@@ -79,8 +87,9 @@ class Disk:
 
     def make_folder(self, folder: Path) -> None:
         """Makes a folder, and those above it, if they are missing; they last."""
-        if folder.is_dir():
-            return
-        self.make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
+        if not folder.is_dir():
+            if not folder.parent.is_dir():
+                self.make_folder(folder.parent)
+            folder.mkdir(exist_ok=True)
+        # Also if it was there: who made it may have died before it was sure to last.
         self.sync_folder(folder.parent)

@@ -77,9 +77,10 @@ class AppendLog:
         self.rewrite_failures = 0
         self.last_rewrite_ok = True
         self.last_rewrite_s = -1.0
-        self.before_removal: Callable[[], None] = lambda: None
-        """Called by a rewrite, in its thread, before it gives up files: what else says what they say has to
-        be on disk then. May raise OSError."""
+        self.sync_beside: Callable[[], None] = lambda: None
+        """Fsyncs what else is to last with the log. Called in threads: with each fsync in the background,
+        and by a rewrite before it gives up files, for what says what they say has to be on disk then. May
+        raise OSError, but has to see to it that `fsync_failed` is called."""
         self._file = file
         # What is to be fsynced, in this order: the increment before, while that is not done, and the current
         # one.
@@ -229,6 +230,11 @@ class AppendLog:
         return sum(map(len, self.records)) + sum(len(body) for _, body in self._sealed)
 
     @property
+    def pending_fsync(self) -> bool:
+        """Whether an fsync in the background is asked for or under way."""
+        return self._sync_asked or self._syncing
+
+    @property
     def current_size(self) -> int:
         """The size of all files of the log."""
         return self._earlier_size + (self._file.size if self._file is not None else 0)
@@ -268,9 +274,8 @@ class AppendLog:
                 self.error = None
         if self.policy == "always":
             return self._sync_now(file)
-        if self.policy == "everysec" and not self._sync_asked:
-            self._sync_asked = True
-            self.background.sync_later(self._sync_in_background)
+        if self.policy == "everysec":
+            self.sync_soon()
         return True
 
     def _write_failed(self, error: OSError) -> None:
@@ -310,6 +315,12 @@ class AppendLog:
                     return
             self.synced = max(self.synced, written)
 
+    def sync_soon(self) -> None:
+        """Has a thread fsync what was written, soon."""
+        if not self._sync_asked:
+            self._sync_asked = True
+            self.background.sync_later(self._sync_in_background)
+
     def _sync_in_background(self) -> None:
         self._sync_asked = False
         if self.policy != "everysec":
@@ -317,6 +328,9 @@ class AppendLog:
         self._syncing = True
         try:
             self.sync()
+            self.sync_beside()
+        except OSError:
+            pass  # fsync_failed has been called
         finally:
             self._syncing = False
         self.wake()

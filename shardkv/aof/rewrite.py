@@ -159,14 +159,16 @@ class Rewrite:
         assert base is not None
         assert increment is not None
         base.sync()
-        log.before_removal()
+        log.sync_beside()
         old = log.manifest
         log.publish(Manifest(old.filename, (base.closed_entry(), increment.entry)))
         base.close()
         log.rewrite_done(base.size, clock.monotonic() - self.begun_s)
         self.stage = Stage.DONE
-        for name in sorted(old.names - log.manifest.names):
-            self._remove(name)
+        # The base first: as long as it is there, everything is that came after it.
+        for entry in old.entries:
+            if entry.name not in log.manifest.names:
+                self._remove(entry.name)
 
     def _give_up(self) -> None:
         if self.stage not in (Stage.DONE, Stage.FAILED):

@@ -48,7 +48,7 @@ def examine(path: Path, data: Bytes, offset: int, previous: int) -> Torn:
     `previous` is the checksum of the batch before it. Raises AofDamaged if it is not torn but damaged.
     """
     size = len(data)
-    end = _end_without_zeros(data, offset)
+    end = end_without_zeros(data, offset)
     header = batch.parse_header(data, offset)
     if header is None:
         if batch.could_begin_header(bytes(data[offset : min(end, offset + batch.MAX_HEADER_BYTES + 1)])):
@@ -64,14 +64,15 @@ def examine(path: Path, data: Bytes, offset: int, previous: int) -> Torn:
         what = f"the batch that begins at byte {offset} is damaged: this is not a record of it"
         raise AofDamaged(path, stopped.offset, what) from None
     _refuse_wrong_length(path, data, offset, header, end, previous)
-    _refuse_later_batch(path, data, reached, header.checksum)
+    refuse_later_batch(path, data, reached, header.checksum)
     if header.keys:
         # The records of a batch with keys belong together.
         kept = body
     return Torn(path.name, offset, previous, bytes(data[body:kept]), size - kept)
 
 
-def _end_without_zeros(data: Bytes, start: int) -> int:
+def end_without_zeros(data: Bytes, start: int) -> int:
+    """Where the zero bytes at the end begin, but not before `start`."""
     end = len(data)
     while end > start:
         block = bytes(data[max(start, end - 65536) : end])
@@ -150,7 +151,7 @@ def _refuse_wrong_length(
         raise AofDamaged(path, offset, "the length in the header of a batch is damaged")
 
 
-def _refuse_later_batch(path: Path, data: Bytes, start: int, checksum: int) -> None:
+def refuse_later_batch(path: Path, data: Bytes, start: int, checksum: int) -> None:
     """Finds a good batch behind a record that seems cut off: then bytes are missing before it.
 
     Its checksum is chained to that of the torn batch, so that no value a client has stored is taken for one.

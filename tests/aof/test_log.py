@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import resource
 import signal
 import threading
@@ -184,6 +185,27 @@ def test_a_failed_fsync_is_final(tmp_path: Path, disk: FaultyDisk) -> None:
     log.set_fsync("always")
     assert not log.flush()
     assert disk.calls == []
+    assert not log.close()
+
+
+def test_what_an_fsync_has_lost_is_not_read_from_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel takes pages that it could not write for clean ones, and would show them to who reads
+    next."""
+    log = open_log(tmp_path, fsync="always", background=Inline())
+    forgotten = []
+
+    def fail(fd: int) -> None:
+        raise OSError(errno.EIO, "no")
+
+    monkeypatch.setattr(os, "fdatasync", fail)
+    monkeypatch.setattr(
+        os, "posix_fadvise", lambda fd, *how: forgotten.append(os.readlink(f"/proc/self/fd/{fd}"))
+    )
+    put(log, *_set(1))
+    assert not log.commit()
+    assert forgotten == [str(tmp_path / FIRST)]
     assert not log.close()
 
 

@@ -121,18 +121,41 @@ def test_every_flipped_bit_is_found_and_named() -> None:
         note(log, pledges, pledge(number))
     path, content = file_of(disk)
     whole = content.data
-    for place in range(len(whole)):
+    for bit in range(8 * len(whole)):
         damaged = disk.after_kill()
-        flipped = whole[place] ^ 1 << random.Random(place).randrange(8)
-        damaged.files[path].data = whole[:place] + bytes([flipped]) + whole[place + 1 :]
-        open_now, refusal = load_damaged(damaged)
-        if refusal is not None:
-            assert refusal.path == path
-            assert refusal.offset <= place
-        else:
-            # A length that is too great looks as if the end were missing; nothing is made up.
-            assert open_now == [0, 1, 2][: len(open_now)]
-            assert len(open_now) < 3
+        data = bytearray(whole)
+        data[bit // 8] ^= 1 << bit % 8
+        damaged.files[path].data = bytes(data)
+        refusal = load_damaged(damaged)[1]
+        assert refusal is not None, bit
+        assert refusal.path == path
+        assert refusal.offset <= bit // 8
+
+
+def test_a_torn_end_is_refused_if_the_settings_want_that() -> None:
+    disk = MemoryDisk()
+    log, pledges = opened(disk)
+    for number in range(3):
+        note(log, pledges, pledge(number))
+    _, content = file_of(disk)
+    content.data = content.data[:-5]
+    with pytest.raises(AofDamaged, match="aof-load-truncated"):
+        SideLog(FOLDER, pledges.to_keep, disk).load(lambda note: None, accept_torn=False)
+    assert found(disk) == [0, 1]
+    assert content.data.endswith(b"\n")
+
+
+def test_zeros_hide_no_damage() -> None:
+    disk = MemoryDisk()
+    log, pledges = opened(disk)
+    for number in range(3):
+        note(log, pledges, pledge(number))
+    path, content = file_of(disk)
+    whole = content.data
+    for place in range(100, len(whole) - 100):
+        damaged = disk.after_kill()
+        damaged.files[path].data = whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :] + bytes(50)
+        assert load_damaged(damaged)[1] is not None, place
 
 
 def load_damaged(disk: MemoryDisk) -> tuple[list[int], AofDamaged | None]:
@@ -220,3 +243,30 @@ def test_begun_anew_it_keeps_what_matters() -> None:
     nothing = SideLog(FOLDER, Pledges().to_keep, disk)
     nothing.begin_anew()
     assert not disk.files
+
+
+@pytest.mark.parametrize("call", ["sync", "remove", "sync_folder"])
+def test_a_new_file_that_may_not_be_the_one_that_counts_is_the_end(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """What the next process would find is not known then, so nothing is written any more as if it were."""
+    disk = FaultyDisk()
+    pledges = Pledges()
+    log = SideLog(tmp_path, pledges.to_keep, disk)
+    failures: list[OSError] = []
+    log.fsync_failed = lambda error, path: failures.append(error)
+    assert note(log, pledges, pledge(1))
+    if call == "sync":
+        log.notes.append(pledge(2))
+        assert log.write()
+        disk.errors[call] = errno.EIO
+        with pytest.raises(OSError):
+            log.sync()
+    else:
+        monkeypatch.setattr(limits, "SIDE_LOG_BYTES", 100)
+        disk.errors[call] = errno.EIO
+        assert not note(log, pledges, pledge(2))
+    assert [error.errno for error in failures] == [errno.EIO]
+    again = Pledges()
+    SideLog(tmp_path, again.to_keep).load(again.recall)
+    assert again.open[:1] == [1]

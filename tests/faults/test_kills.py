@@ -92,8 +92,17 @@ def kill_one(server: Shardkv, kind: str, rng: random.Random) -> None:
     before = server.pids(kind)
     victim = rng.choice(before)
     os.kill(victim, signal.SIGKILL)
-    # One that has died often is started again after up to 5 s.
-    eventually(lambda: len(server.pids(kind)) == len(before) and victim not in server.pids(kind), 30)
+
+    def back() -> bool:
+        now = server.pids(kind)
+        # Of several there may have been one that had just been started, and had no title yet.
+        return victim not in now and len(now) >= len(before)
+
+    try:
+        # One that has died often is started again after up to 5 s.
+        eventually(back, 30)
+    except AssertionError:
+        raise AssertionError(f"{kind} {victim} of {before} is not back:\n{server.log.read_text()}") from None
 
 
 @pytest.mark.parametrize("kind", ["worker", "proxy"])
