@@ -54,7 +54,8 @@ def kill(server: Shardkv) -> None:
 
 def restarts(server: Shardkv) -> int:
     info = server.info("shards")
-    return sum(int(line.split("restarts=")[1].split(",")[0]) for line in info.values())
+    lines = [line for line in info.values() if "restarts=" in line]
+    return sum(int(line.split("restarts=")[1].split(",")[0]) for line in lines)
 
 
 # -- no space, or errors, on append ---------------------------------------------------------------
