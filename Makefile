@@ -12,6 +12,9 @@ QUEUES := .venv-applications
 QUEUES_READY := $(QUEUES)/.ready
 NODE_READY := tests/applications/node_modules/.ready
 
+# These start whole servers, and look at the clock: they have the machine for themselves.
+ALONE := $(addprefix tests/,applications backup bench faults processes transfer)
+
 .PHONY: run test applications bench clean
 
 run: $(READY)
@@ -22,7 +25,8 @@ test: $(READY) $(QUEUES_READY) $(NODE_READY)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/pytest $(ARGS)
+	$(VENV)/bin/pytest --numprocesses 2 --dist loadfile $(addprefix --ignore=,$(ALONE)) $(ARGS)
+	$(VENV)/bin/pytest $(ALONE) $(ARGS)
 
 applications: $(READY) $(QUEUES_READY) $(NODE_READY)
 	$(VENV)/bin/pytest tests/applications $(ARGS)
