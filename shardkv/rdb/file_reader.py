@@ -214,7 +214,10 @@ class FileReader:
     def _module_type(self) -> str | None:
         if self._kind != kinds.MODULE_2:
             return None
-        number = Reader(self._data, self.version, self._value_at).length()
+        try:
+            number = Reader(self._data, self.version, self._value_at).length()
+        except _BROKEN:
+            return "a value of a module, which it does not name"
         return f"a value of the module type {skim.module_name(number)}"
 
     def _pass_over(self) -> None:

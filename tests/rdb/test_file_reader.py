@@ -11,7 +11,7 @@ from typing import Any
 
 import anycrc
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from shardkv.rdb import kinds, opcodes
@@ -274,6 +274,7 @@ changes = st.tuples(st.floats(0, 1), st.integers(0, 6), st.binary(max_size=9))
 
 @settings(max_examples=500, deadline=None)
 @given(st.lists(changes, min_size=1, max_size=4), st.booleans(), st.sampled_from([3, 9, 12, 80]))
+@example([(0.0, 6, b"\x073")], True, 9)
 def test_changes_with_a_checksum_that_is_right(
     given_changes: list[tuple[float, int, bytes]], checksum: bool, version: int
 ) -> None:
