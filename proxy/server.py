@@ -111,7 +111,11 @@ class Proxy:
         self._draining_until_s: float | None = None
         self._next_sweep_s = 0.0
         self._pause_end = loop.call_soon(lambda: None)
-        self._flush_scheduled = False
+        self.arrivals: list[tuple[Connection, bytes]] = []
+        """What has come from clients in this turn of the loop, and is still to be taken up."""
+        self.flush_scheduled = False
+        self.now_s = clock.monotonic()
+        """The time, as it was a tick ago at most."""
         self._tasks: set[asyncio.Task[None]] = set()
         for backend in self.backends:
             backend.called = self.monitoring.tell
@@ -248,7 +252,7 @@ class Proxy:
 
     def _tick(self) -> None:
         """What has to be done now and then, `hz` times per second."""
-        now_s = clock.monotonic()
+        self.now_s = now_s = clock.monotonic()
         self.rates.sample(self.counters)
         self.counters.fold_durations(tracks=self.config.latency_tracking)
         for session in list(self.slow_readers):
@@ -276,6 +280,7 @@ class Proxy:
         if self._draining_until_s is not None:
             return
         self._draining_until_s = clock.monotonic() + self.config.shutdown_timeout / 2
+        self.take_arrivals()
         for server in (*self._servers, *self._tls_servers):
             server.close()
         for session in list(self.sessions.values()):
@@ -401,17 +406,29 @@ class Proxy:
         self.send(self.backends[shard], request, new_block(NOBODY, 1, ValueBlock), 0)
 
     def flush_soon(self) -> None:
-        """Has the batches sent when the event loop has looked once more at which clients have sent something,
-        if there are several: a frame of many requests costs little more than a frame of one."""
-        if not self._flush_scheduled:
-            self._flush_scheduled = True
+        """Has what has come taken up, and the batches sent, when the event loop has looked once more at which
+        clients have sent something, if there are several: a frame of many requests costs little more than a
+        frame of one."""
+        if not self.flush_scheduled:
+            self.flush_scheduled = True
             self.loop.call_soon(self._look_once_more if len(self.sessions) > 1 else self._flush)
 
     def _look_once_more(self) -> None:
         self.loop.call_soon(self._flush)
 
+    def take_arrivals(self) -> None:
+        """Takes up what has come from all clients by now."""
+        arrivals, self.arrivals = self.arrivals, []
+        for connection, data in arrivals:
+            try:
+                connection.take(data)
+            except Exception:
+                logger.exception("client id=%d closed", connection.id)
+                connection.abort()
+
     def _flush(self) -> None:
-        self._flush_scheduled = False
+        self.take_arrivals()
+        self.flush_scheduled = False
         for backend in self.backends:
             backend.flush()
 

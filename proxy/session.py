@@ -39,6 +39,12 @@ _NOTHING: dict[bytes, tuple[int, int, int, Command]] = {}
 class Session(Connection):
     """One client's state, and what is done with each of its requests."""
 
+    __slots__ = (
+        *("name", "library", "user", "authenticated", "db", "protocol", "last_command", "is_replica"),
+        *("no_evict", "no_touch", "replies_off", "skip_reply", "muted", "may_wait", "queue", "watch"),
+        *("subscriber", "told_request", "tracker", "context", "encode", "plain", "queueing"),
+    )
+
     def __init__(self, proxy: Proxy) -> None:
         super().__init__(proxy)
         self.name = b""
@@ -99,11 +105,10 @@ class Session(Connection):
     def _dispatch(self, requests: list[list[Any]]) -> None:
         """Sends each request where it belongs, in order, until one suspends the session."""
         count = len(requests)
-        room = self._window - self._outstanding
-        if count > room:
-            self._backlog.extendleft(reversed(requests[room:]))
-            del requests[room:]
-            count = room
+        if count > self._window - self._outstanding:
+            count = self._window - self._outstanding
+            self._backlog.extendleft(reversed(requests[count:]))
+            del requests[count:]
         proxy = self.proxy
         backends = proxy.slot_backends
         block = new_block(self, count)
@@ -150,7 +155,8 @@ class Session(Connection):
                 self._reject(command, CommandError(errors.wrong_arity(command.name)), block, index)
         if command is not None:
             self.last_command = command
-        proxy.flush_soon()
+        if not proxy.flush_scheduled:
+            proxy.flush_soon()
         if None not in block:
             self.deliver()
 

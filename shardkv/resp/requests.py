@@ -38,6 +38,12 @@ _OTHER_TYPES: Final = b"+(=~|>%"
 
 _NOT_ENOUGH: Final = object()
 
+_SINGLE_BYTES: Final = 512
+"""A chunk up to this size is tried as a single request before anything else."""
+
+_ARGUMENT_HEADERS: Final = [b"$%d" % length for length in range(_SINGLE_BYTES)]
+"""The header of an argument by its length."""
+
 _large_count = re.compile(rb"\*\d{6}").search
 
 # The strict parser does not look at each byte of an argument, so it is the faster one for long arguments:
@@ -139,6 +145,29 @@ def _other_types_outside(contents: list[bytes], chunk: bytes) -> bool:
 _plain_parser = _PlainParser()
 
 
+def _single_request(chunk: bytes) -> list[bytes] | None:
+    """The request that the chunk is, if it has two or three arguments without line breaks in them; else None.
+
+    Most clients send one request at a time, and such a one is taken apart at its line breaks in half the time
+    that a parser needs. What is announced is compared with what is there, so nothing else can pass.
+    """
+    match chunk.split(b"\r\n"):
+        case [b"*2", first_header, first, second_header, second, b""]:
+            if (
+                first_header == _ARGUMENT_HEADERS[len(first)]
+                and second_header == _ARGUMENT_HEADERS[len(second)]
+            ):
+                return [first, second]
+        case [b"*3", first_header, first, second_header, second, third_header, third, b""]:
+            if (
+                first_header == _ARGUMENT_HEADERS[len(first)]
+                and second_header == _ARGUMENT_HEADERS[len(second)]
+                and third_header == _ARGUMENT_HEADERS[len(third)]
+            ):
+                return [first, second, third]
+    return None
+
+
 class _UnauthenticatedError(ProtocolError):
     """A request too large for a client that has not authenticated."""
 
@@ -209,7 +238,12 @@ class RequestReader:
 
         Sets `error` if the bytes break the protocol; from then on it returns nothing.
         """
-        if 2 < len(data) <= self._plain_bytes and data[0] == _STAR and data[-1] == _LINE_FEED:
+        size = len(data)
+        if 2 < size <= self._plain_bytes and data[0] == _STAR and data[-1] == _LINE_FEED:
+            if size <= _SINGLE_BYTES:
+                request = _single_request(data)
+                if request is not None:
+                    return [request]
             requests = _plain_parser.parse(data)
             if requests is not None:
                 return requests

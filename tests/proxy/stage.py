@@ -108,4 +108,10 @@ def stage(**settings: Any) -> Iterator[Stage]:
 
 def asks(session: Session, *requests: str) -> None:
     """Sends requests in one piece, each a line of words."""
-    session.data_received(b"".join(pack(*request.split()) for request in requests))
+    sends(session, b"".join(pack(*request.split()) for request in requests))
+
+
+def sends(session: Session, data: bytes) -> None:
+    """Sends bytes, which are taken up at once."""
+    session.data_received(data)
+    session.proxy.take_arrivals()

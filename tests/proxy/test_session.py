@@ -9,7 +9,7 @@ import pytest
 from shardkv import clock, errors, limits
 from shardkv.resp.replies import encode_error
 from shardkv.setting_kinds import BufferLimit, BufferLimits
-from tests.proxy.stage import Stage, asks, stage
+from tests.proxy.stage import Stage, asks, sends, stage
 from tests.wire import pack
 
 DOWN = encode_error(errors.LOADING)
@@ -83,7 +83,7 @@ def test_what_follows_the_end_of_input_is_answered_first(alone: Stage) -> None:
 def test_a_broken_request_is_told_after_all_other_replies(alone: Stage) -> None:
     session, transport = alone.client()
     session.pause_writing()
-    session.data_received(pack("PING") + pack("PING") + b"*1\r\n:1\r\n")
+    sends(session, pack("PING") + pack("PING") + b"*1\r\n:1\r\n")
     assert not transport.closed
     session.resume_writing()
     assert transport.written == b"+PONG\r\n+PONG\r\n-ERR Protocol error: expected '$', got ':'\r\n"
@@ -209,3 +209,29 @@ def test_draining_lets_everybody_finish(alone: Stage) -> None:
         session.connection_lost(None)
     alone.loop.run_forever()
     assert not alone.proxy.sessions
+
+
+def test_what_came_before_the_connection_was_lost_is_carried_out() -> None:
+    with stage() as play:
+        session, _ = play.client()
+        other, _ = play.client()
+        session.data_received(pack("CONFIG", "SET", "maxclients", "77"))
+        other.data_received(pack("PING"))
+        session.connection_lost(None)
+        assert session.requests == 1
+        assert other.requests == 1
+
+
+def test_a_request_that_fails_to_be_taken_up_closes_its_client_alone(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with stage() as play:
+        session, transport = play.client()
+        other, other_transport = play.client()
+        monkeypatch.setattr(session.reader, "feed", None)
+        session.data_received(pack("PING"))
+        other.data_received(pack("PING"))
+        play.proxy.take_arrivals()
+        assert transport.aborted
+        assert other_transport.written == b"+PONG\r\n"
+        assert f"client id={session.id} closed" in caplog.text
