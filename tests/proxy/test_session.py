@@ -215,7 +215,7 @@ def test_what_came_before_the_connection_was_lost_is_carried_out() -> None:
     with stage() as play:
         session, _ = play.client()
         other, _ = play.client()
-        session.data_received(pack("CONFIG", "SET", "maxclients", "77"))
+        session.data_received(pack("GET", "a"))
         other.data_received(pack("PING"))
         session.connection_lost(None)
         assert session.requests == 1
