@@ -32,7 +32,7 @@ def _learn(words: list[bytes]) -> tuple[Command, bool, bool] | None:
     if command is None:
         return None
     known = command, bool(command.flags & NOSCRIPT), command.place is Place.PROXY
-    if not command.is_container and len(_KNOWN) < _MOST_KNOWN:
+    if not (command.is_container or command.container) and len(_KNOWN) < _MOST_KNOWN:
         _KNOWN[words[0]] = known
     return known
 

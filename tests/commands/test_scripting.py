@@ -34,6 +34,15 @@ def test_a_script_works_on_its_keys(local: Local) -> None:
     assert local.logged() == [[b"SET", b"key", b"value"]]
 
 
+def test_two_subcommands_of_one_command_are_two(local: Local) -> None:
+    body = """
+        redis.call('xgroup', 'create', KEYS[1], 'group', '0', 'mkstream')
+        return redis.call('xgroup', 'destroy', KEYS[1], 'group')
+    """
+    assert local.call("EVAL", body, 1, "key") == 1
+    assert local.call("XINFO", "GROUPS", "key") == []
+
+
 def test_all_that_a_script_changes_is_logged_as_one(local: Local) -> None:
     body = """
         redis.call('set', KEYS[1], 'a', 'px', 100)
