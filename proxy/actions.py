@@ -96,10 +96,12 @@ class RunScript:
     transaction: Transaction
     shard: int
     request: list[Any]
+    user: bytes | None = None
+    """Whose rights limit it; None if nobody's."""
 
     def messages(self, context: int) -> dict[int, list[Any]]:
         """The request to the shard."""
-        return {self.shard: internal(context, "runscript", self.transaction, self.request)}
+        return {self.shard: internal(context, "runscript", self.transaction, self.request, self.user)}
 
 
 @dataclass(frozen=True)

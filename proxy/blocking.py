@@ -22,7 +22,7 @@ from proxy.waiting import Enlist, Offer, Withdraw, is_nothing, wait_and_transact
 from shardkv import errors
 from shardkv.blocking import Waits
 from shardkv.command import COMMANDS, Command
-from shardkv.commands.waiting import ERROR, GONE, OUTCOMES, TIMEOUT
+from shardkv.commands.waiting import ERROR, GONE, TIMEOUT, outcome
 from shardkv.errors import CommandError
 from shardkv.locks import Transaction
 from shardkv.plan import Call, coded
@@ -41,8 +41,12 @@ class Waiting(Protocol):
     timed: bool
     """Whether it ends by itself at some time."""
 
+    @property
+    def request(self) -> tuple[Command, list[Any]] | None:
+        """What will be carried out when it ends, if that is not yet done."""
+
     async def unblock(self, why: str) -> bool:
-        """Ends the waiting; False if it is over already."""
+        """Ends the waiting, by what shardkv.commands.waiting calls it; False if it is over already."""
 
     def leave(self) -> None:
         """The client is gone."""
@@ -121,6 +125,7 @@ class LocalWait:
         self.proxy = session.proxy
         self.command = command
         self.args = args
+        self.request = command, args
         self.db = session.db
         self.place = (block, index)
         self.identity: Transaction = (self.proxy.index, number)
@@ -190,7 +195,7 @@ class LocalWait:
     def _ask_again(self, words: list[Any]) -> None:
         session, proxy, command = self.session, self.proxy, self.command
         if self._ended is not None:
-            self.reply[0] = b"" if self._ended == GONE else session.encode(OUTCOMES[self._ended])
+            self.reply[0] = b"" if self._ended == GONE else session.encode(outcome(self._ended))
             self.deliver()
             return
         if proxy.move is not None:
@@ -242,6 +247,7 @@ class CrossShardWait(Work):
         )
         super().__init__(coordinator, session, call, steps, block, index, suspends=True)
         self.timed = timeout_ms > 0
+        self.request = call.command, call.args
         self._enlistment: _Enlistment | None = None
         self._ended: str | None = None
         session.begin_waiting(self)
@@ -256,7 +262,7 @@ class CrossShardWait(Work):
         match action:
             case Enlist(transaction, name, wishes):
                 if self._ended is not None:
-                    self.proxy.loop.call_soon(self.step, OUTCOMES[self._ended])
+                    self.proxy.loop.call_soon(self.step, outcome(self._ended))
                     return
                 self._enlistment = _Enlistment(self, list(wishes))
                 for shard, wished in wishes.items():
@@ -291,7 +297,7 @@ class CrossShardWait(Work):
         if enlistment is None:
             return False
         enlistment.end()
-        self.step(OUTCOMES[why])
+        self.step(outcome(why))
         return True
 
     async def unblock(self, why: str) -> bool:
@@ -337,6 +343,8 @@ class _Enlistment:
 
 class Sleep:
     """A command of the proxy itself that waits for time to pass, or for something that comes before."""
+
+    request = None
 
     def __init__(self, session: Session, timeout_ms: int) -> None:
         loop = session.proxy.loop

@@ -19,13 +19,14 @@ import click
 import proxy.commands  # noqa: F401 - declares the commands that proxies answer,
 import shardkv.commands  # noqa: F401 - and those that shards run
 from proxy import identity, tls, tools
+from proxy.first_users import first_users
 from proxy.listeners import open_listeners
 from proxy.offline import LOCK_NAME
 from proxy.supervisor import Supervisor, data_folder
 from shardkv import REDIS_VERSION, __version__, logs, slots
 from shardkv.aof.disk import Disk
 from shardkv.command import number_commands
-from shardkv.config_file import ConfigError, changed_by_file, load
+from shardkv.config_file import ConfigError, changed_by_file, load, user_lines
 from shardkv.errors import CommandError
 from shardkv.settings import Config, default_proxies
 from shardkv.slotmap import SlotMapError, open_slot_map
@@ -107,6 +108,7 @@ def serve(path: Path | None, overrides: list[str]) -> int:
     for warning in warnings:
         logger.warning("%s", warning)
     number_commands()
+    users = first_users(config, user_lines(path, overrides))
     folder = data_folder(config)
     Disk().make_folder(folder)
     lock_fd = lock(folder)
@@ -119,7 +121,7 @@ def serve(path: Path | None, overrides: list[str]) -> int:
     listeners = open_listeners(config)
     if listeners.tls:
         tls.server_context(config)  # tells now what would be wrong in each proxy
-    supervisor = Supervisor(config, listeners, layout, lock_fd)
+    supervisor = Supervisor(config, listeners, layout, lock_fd, users)
     with pid_file(config.pidfile):
         return supervisor.run(lambda: reload(asked, path, overrides, supervisor))
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from proxy.passwords import is_user
 from shardkv import clock, errors
 from shardkv.errors import CommandError
 from shardkv.numbers import canonical_integer
 
 if TYPE_CHECKING:
     from proxy.session import Session
+    from shardkv.acl.users import Users
 
 Filter = tuple[str, bool, Any]
 """The name, whether it is negated, and the value that the client must (not) have."""
@@ -34,7 +34,9 @@ _TYPES = {
 # -- parsing ----------------------------------------------------------------------------------
 
 
-def parse(words: Sequence[bytes], *, databases: int, invalid_id: bytes) -> tuple[list[Filter], bool | None]:
+def parse(
+    words: Sequence[bytes], *, databases: int, users: Users, invalid_id: bytes
+) -> tuple[list[Filter], bool | None]:
     """The filters that the words ask for, as Valkey 9.1 defines them, and what SKIPME says, if it stands
     there.
 
@@ -60,7 +62,10 @@ def parse(words: Sequence[bytes], *, databases: int, invalid_id: bytes) -> tuple
             taken = len(ids)
             filters.append(("ID", negated, ids))
         elif bare in _ONE_VALUE and not (negated and bare in _NEVER_NEGATED):
-            filters.append((bare, negated, _ONE_VALUE[bare](values[0], name, databases)))
+            value = _ONE_VALUE[bare](values[0], name, databases)
+            if bare == "USER" and users.get(value) is None:
+                raise CommandError(errors.no_such_user(value))
+            filters.append((bare, negated, value))
         else:
             raise CommandError(errors.SYNTAX)
         position += 1 + taken
@@ -87,12 +92,6 @@ def _ids(words: Sequence[bytes], invalid: bytes) -> list[int]:
 
 
 def _text(word: bytes, name: str, databases: int) -> bytes:
-    return word
-
-
-def _user(word: bytes, name: str, databases: int) -> bytes:
-    if not is_user(word):
-        raise CommandError(errors.no_such_user(word))
     return word
 
 
@@ -135,7 +134,7 @@ def _capabilities(word: bytes, name: str, databases: int) -> bytes:
 
 _ONE_VALUE: dict[str, Callable[[bytes, str, int], Any]] = {
     "TYPE": _type,
-    "USER": _user,
+    "USER": _text,
     "ADDR": _text,
     "LADDR": _text,
     "MAXAGE": _seconds,

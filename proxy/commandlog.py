@@ -5,18 +5,17 @@ of its batch. An entry's number is unique over all proxies, and a later one has 
 
 from __future__ import annotations
 
-import fcntl
-import mmap
-import os
 from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from proxy.acl_log import LUA
+from proxy.numbering import Numbers
 from shardkv import clock
 from shardkv.command import BY_ID, Command, Flag
 from shardkv.latency import NEVER_NS, count
 from shardkv.slots import SLOT_BITS
-from shardkv.slow import LARGE_REPLY, LARGE_REQUEST, SLOW, Entry, event_of, trimmed
+from shardkv.slow import DENIED, LARGE_REPLY, LARGE_REQUEST, SLOW, Entry, event_of, trimmed
 from shardkv.wire import RAW, Batch, unpack_context
 
 if TYPE_CHECKING:
@@ -28,18 +27,7 @@ NEVER_BYTES: Final = 1 << 62
 
 KINDS: Final = {b"slow": SLOW, b"large-request": LARGE_REQUEST, b"large-reply": LARGE_REPLY}
 
-_numbers = memoryview(mmap.mmap(-1, len(KINDS) * 8)).cast("q")
-_lock = os.memfd_create("commandlog")
-"""The numbers that the next entries get lie in memory that all proxies share, because they are forked from
-the process that imported this. The lock is the kernel's, which takes it from a process that dies."""
-
-
-def _next_number(kind: int) -> int:
-    fcntl.lockf(_lock, fcntl.LOCK_EX)
-    number = _numbers[kind]
-    _numbers[kind] = number + 1
-    fcntl.lockf(_lock, fcntl.LOCK_UN)
-    return number
+_numbers = Numbers(len(KINDS))
 
 
 class Logged(NamedTuple):
@@ -92,6 +80,10 @@ class CommandLog:
         if session is None:
             return
         kind, at_s, amount, words = entry
+        if kind == DENIED:
+            reason, what, user = words
+            self.proxy.acl_log.add(session, reason.decode(), LUA, what, user, times=amount)
+            return
         args = getattr(owner, "args", None)
         if args is not None:
             # The shard got a number in the place of its timeout.
@@ -149,7 +141,7 @@ class CommandLog:
             if len(entries) >= length:
                 entries.popleft()
             address = session.addresses[0].encode()
-            entries.append(Logged(_next_number(kind), at_s, amount, words, address, session.name))
+            entries.append(Logged(_numbers.next(kind), at_s, amount, words, address, session.name))
 
 
 def _least(setting: int) -> int:

@@ -58,8 +58,9 @@ class Connection(asyncio.Protocol, ABC):
         self.proxy = proxy
         config = proxy.config
         self.reader = RequestReader(config.proto_max_bulk_len, config.client_query_buffer_limit)
-        self.id = 0
-        self.created_s = self.last_active_s = clock.monotonic()
+        self.id: int = 0
+        self.created_s: float = clock.monotonic()
+        self.last_active_s: float = self.created_s
         self.suspended = False
         self.waiting: Waiting | None = None
         """What the client waits for, if that may take long."""

@@ -43,6 +43,8 @@ class Counters:
     bytes_out: int = 0
     output_limit_disconnections: int = 0
     query_limit_disconnections: int = 0
+    denied: dict[str, int] = field(default_factory=dict)
+    """How often clients were denied something for want of a right, by the reason (see proxy.acl_log)."""
     commands: dict[str, CommandCounters] = field(default_factory=dict)
     errors: dict[str, int] = field(default_factory=dict)
     """Error replies by their first word."""
@@ -74,6 +76,10 @@ class Counters:
         """A command that the proxy carried out ended with an error."""
         self.of(command).failed += 1
         self.count_error(error)
+
+    def deny(self, reason: str, times: int) -> None:
+        """A client was denied something, so many times."""
+        self.denied[reason] = self.denied.get(reason, 0) + times
 
     def count_error(self, error: CommandError) -> None:
         code = error.text.partition(b" ")[0].decode("ascii", "replace")

@@ -54,6 +54,7 @@ class ProxyFigures(msgspec.Struct):
     """Of each command that proxies answer or coordinate: calls, running time in ns, calls that failed, and
     requests that were rejected."""
     errors: dict[str, int]
+    denied: dict[str, int]
     watching_clients: int
     cross_shard_commands: int
     cross_shard_transactions: int
@@ -192,6 +193,7 @@ def _of_proxy(proxy: Proxy, body: Any) -> ProxyFigures:
             for name, command in counters.commands.items()
         },
         errors=counters.errors,
+        denied=counters.denied,
         watching_clients=sum(session.watch is not None for session in proxy.sessions.values()),
         cross_shard_commands=cross_shard.commands,
         cross_shard_transactions=cross_shard.transactions,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from proxy import access
 from proxy.multi import NOT_QUEUED
 from shardkv import errors
 from shardkv.command import Command, Flag
@@ -28,7 +29,7 @@ def arity(session: Session, command: Command, args: list[Any]) -> None:
 
 def authenticated(session: Session, command: Command, args: list[Any]) -> None:
     """A client that has not authenticated may only do that."""
-    if not session.authenticated and not command.flags & Flag.NO_AUTH:
+    if not session.admitted and not command.flags & Flag.NO_AUTH:
         raise CommandError(errors.NO_AUTH)
 
 
@@ -37,6 +38,12 @@ def queueing(session: Session, command: Command, args: list[Any]) -> None:
     errors of their own."""
     if session.queue is not None and command.flags & Flag.NO_MULTI and command.name not in NOT_QUEUED:
         raise CommandError(errors.NOT_IN_MULTI)
+
+
+def permitted(session: Session, command: Command, args: list[Any]) -> None:
+    """A client may do what its user may do."""
+    if session.rights is not None:
+        access.check(session, session.rights, command, args)
 
 
 _WHILE_SUBSCRIBED = frozenset(
@@ -79,4 +86,4 @@ def _shards(session: Session, command: Command, args: list[Any]) -> set[int]:
     return {proxy.slot_table[slot_of(args[position])] for position in positions}
 
 
-GATES: tuple[Gate, ...] = (arity, authenticated, queueing, subscribed, memory)
+GATES: tuple[Gate, ...] = (arity, authenticated, queueing, permitted, subscribed, memory)

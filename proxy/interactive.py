@@ -100,7 +100,7 @@ class Interaction:
         """Has a script run on a shard, and carries out what it wants of others; returns its reply's value."""
         context = self.context(call)
         [request] = coded(context, [call.args])
-        action: Action = RunScript(self.transaction, shard, request)
+        action: Action = RunScript(self.transaction, shard, request, call.user)
         while True:
             # It may lock further keys there.
             self._unconfirmed |= self.locked - {shard}

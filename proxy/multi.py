@@ -8,12 +8,14 @@ out.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
+from proxy import access
 from proxy.backend import Block
 from proxy.interactive import Interaction, Steps
+from proxy.scripts import request_of
 from shardkv import errors, limits
 from shardkv.command import COMMANDS, Command, Place, does_not_spread, lock_keys
 from shardkv.errors import CommandError
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 
 NOT_QUEUED = frozenset({"multi", "exec", "discard", "watch", "quit", "reset"})
 """Commands that are carried out between MULTI and EXEC at once."""
+
+_CHANGES_USER = frozenset({"auth", "hello"})
 
 REFUSED_AT_EXEC = {
     "monitor": errors.NO_MONITOR_IN_MULTI,
@@ -118,6 +122,8 @@ class _Queued:
     """Of its reply."""
     context: int = 0
     """What the session is when its turn comes."""
+    is_refused: bool = False
+    """Whether the session's user may not do it any more then."""
 
 
 class Execution:
@@ -133,6 +139,8 @@ class Execution:
         self.keys: list[LockKey] = []
         self.whole = False
         self.queued: list[_Queued] = []
+        self.is_limited = session.rights is not None
+        """Whether the user may lack the right to some of it."""
         self.own: list[tuple[int, Command, list[Any]]] = []
         """Commands that the proxy itself carries out, and the places of their replies."""
         self.before: list[Turn] = []
@@ -151,7 +159,7 @@ class Execution:
 
     def begin(self, block: Block, index: int) -> None:
         """Has everything carried out; the reply goes to a place in a block."""
-        if self._has_one_key_each_on_one_shard():
+        if not self.is_limited and self._has_one_key_each_on_one_shard():
             self._execute(block, index)
             return
         self._look_ahead()
@@ -217,6 +225,7 @@ class Execution:
         for place, (command, args) in enumerate(self.queue.requests):
             if command.place is Place.PROXY:
                 self.own.append((place, command, args))
+                self.is_limited = self.is_limited or command.name in _CHANGES_USER
                 if command.name == "select":
                     db = selected(args[1], db, self.proxy.config.databases)
             else:
@@ -246,15 +255,29 @@ class Execution:
             while next_own is not None and (queued is None or next_own[0] < queued.place):
                 self._call(*next_own)
                 next_own = next(own)
-            if queued is not None:
-                queued.context = self.session.context
-                if not self.is_interactive:
-                    self._distribute(queued)
+            if queued is None:
+                break
+            queued.context = self.session.context
+            if self.session.rights is not None:
+                self._heed_rights(queued)
+            if not queued.is_refused and not self.is_interactive:
+                self._distribute(queued)
+
+    def _heed_rights(self, queued: _Queued) -> None:
+        """Of a client that may not do everything: refuses what it may not do any more."""
+        session, call = self.session, queued.call
+        refusal = access.refusal_at_exec(session, call.command, call.args)
+        if refusal is not None:
+            queued.is_refused = True
+            self.replies[queued.place] = session.encode(refusal)
+        queued.call = replace(call, user=session.acting)
 
     def _call(self, place: int, command: Command, args: list[Any]) -> None:
         """Carries out a command of the proxy itself, or has it wait for its turn."""
-        value: Any
-        if command.name in REFUSED_AT_EXEC:
+        value: Any = access.refusal_at_exec(self.session, command, args)
+        if value is not None:
+            pass
+        elif command.name in REFUSED_AT_EXEC:
             value = CommandError(REFUSED_AT_EXEC[command.name])
         elif (self.before or self.after) and (command.group == "pubsub" or command.name == "ping"):
             value = self._in_turn(command, args)
@@ -278,14 +301,18 @@ class Execution:
         return (one and not roams) or len(self.proxy.backends) == 1
 
     def _is_simple(self, queued: _Queued) -> bool:
-        """Whether it is known before anything is looked at what each shard has to do for a command."""
+        """Whether it is known before anything is looked at what each shard has to do for a command. What a
+        shard has pledged it may have to do after a crash, when it is not known any more for whom: so a script
+        whose user has not all rights has done it before that."""
+        if self.is_limited and queued.call.command.runs_script and len(self.proxy.backends) > 1:
+            return False
         return self._goes_to_one_shard(queued) or queued.call.command.plan in SINGLE_HOP
 
     def _distribute(self, queued: _Queued) -> None:
         """Finds out what has to be asked of whom for one command."""
         call = queued.call
         if self._goes_to_one_shard(queued):
-            request = [queued.context | call.command.code | queued.slot, *call.args[1:]]
+            request = request_of(queued.context, call.command, call.args, queued.slot, call.user)
             self.replies[queued.place] = self._ask(self.proxy.slot_table[queued.slot], request)
             return
         plan = call.plan()
@@ -402,6 +429,8 @@ class ExecCall(Call):
         if not execution.has_set_out:
             execution.set_out()
         for queued in execution.queued:
+            if queued.is_refused:
+                continue
             reply = yield from interaction.perform(queued.call, queued.context)
             execution.replies[queued.place] = ENCODERS[unpack_context(queued.context >> SLOT_BITS).protocol](
                 reply

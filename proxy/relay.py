@@ -75,7 +75,12 @@ class Relay:
         }
         own = [(control.SUPERVISOR, 0, self._own_answer(ask))] if ask.to == control.EVERYONE else []
         self.ask_group(
-            groups[ask.to], ask.topic, ask.body, lambda found: _reply(asker, ask.number, own + found)
+            groups[ask.to],
+            ask.topic,
+            ask.body,
+            lambda found: _reply(asker, ask.number, own + found),
+            # Who takes a right away must not be told that this is done before it is so everywhere.
+            patience_s=None if ask.topic == control.USERS else ANSWER_TIMEOUT_S,
         )
 
     def ask_group(

@@ -8,6 +8,7 @@ proxies. Whoever knows it loads it onto a fresh process of a shard before anythi
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from proxy.supervision import topic
@@ -24,6 +25,17 @@ if TYPE_CHECKING:
     from proxy.server import Proxy
 
 _EVALUATE = frozenset({"eval", "eval_ro"})
+
+
+def request_of(
+    context: int, command: Command, args: Sequence[Any], slot: int, user: bytes | None
+) -> list[Any]:
+    """A client's request as the shard of its keys gets it. One that runs a script says whose rights limit
+    that; `user` is None if nobody's do."""
+    request = [context | command.code | slot, *args[1:]]
+    if user is None or not command.runs_script:
+        return request
+    return [context | COMMANDS["actfor"].code | slot, user, [request]]
 
 
 class Scripts:

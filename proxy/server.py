@@ -12,7 +12,8 @@ from typing import Any
 
 import uvloop
 
-from proxy import tls
+from proxy import access, tls
+from proxy.acl_log import AclLog
 from proxy.backend import NOBODY, Backend, Block, ValueBlock, new_block
 from proxy.blocking import Blocking
 from proxy.census import Census
@@ -29,12 +30,14 @@ from proxy.moving import Gate, Move
 from proxy.multi import Watch
 from proxy.pause import Pause
 from proxy.pubsub import PubSub
-from proxy.scripts import Scripts
+from proxy.scripts import Scripts, request_of
 from proxy.session import Session
 from proxy.snapshots import Outcomes
 from proxy.supervision import Supervision
 from proxy.tracking import Tracking
 from shardkv import clock, control, errors, limits, logs
+from shardkv.acl.changes import set_password
+from shardkv.acl.users import DEFAULT, Users
 from shardkv.command import COMMANDS, Command
 from shardkv.errors import CommandError, ProtocolError
 from shardkv.latency import Events
@@ -62,7 +65,9 @@ class Proxy:
         shards: int,
         pause: Pause,
         monitoring: set[int] = frozenset(),  # type: ignore[assignment]
+        users: Users | None = None,
     ) -> None:
+        self.users = users or Users()
         self.index = index
         self.config = config
         self.loop = loop
@@ -88,6 +93,7 @@ class Proxy:
         self.slow_readers: set[Connection] = set()
         """Sessions whose clients do not take their replies as fast as they come."""
         self.log = CommandLog(self)
+        self.acl_log = AclLog(self)
         self.monitoring = Monitoring(self, monitoring)
         self.events = Events(config.latency_monitor_threshold)
         """What took this process long, for LATENCY."""
@@ -230,7 +236,7 @@ class Proxy:
         config = self.config
         if self.census.clients >= config.maxclients:
             return errors.TOO_MANY_CLIENTS
-        if config.protected_mode and not config.requirepass and not session.is_from_this_host:
+        if config.protected_mode and self.users.has_no_password and not session.is_from_this_host:
             return errors.PROTECTED_MODE
         return b""
 
@@ -298,14 +304,14 @@ class Proxy:
         if self._tls_sockets and any(name.startswith("tls-") for name in changed):
             self.start_task(self._renew_tls())
         self.log.settings_changed()
+        self.acl_log.settings_changed()
         self.counters.fold_durations(tracks=config.latency_tracking)
         self.events.set_threshold(config.latency_monitor_threshold)
         if "maxclients" in changed:
             allow_open_files(config.maxclients)
-        if "requirepass" in changed and not config.requirepass:
-            for session in self.sessions.values():
-                session.authenticated = True
-                session.settle()
+        if "requirepass" in changed:
+            set_password(self.users, config.requirepass)
+            access.follow(self, [DEFAULT])
         if "proto-max-bulk-len" in changed or "client-query-buffer-limit" in changed:
             for session in self.sessions.values():
                 session.reader.max_bulk_bytes = config.proto_max_bulk_len
@@ -372,7 +378,9 @@ class Proxy:
             if not self.scripts.ready_for(command, args):
                 return False
             if self.scripts.roams(command, args):
-                script = ScriptCall(command, args, session.db, self.slot_table, len(self.backends))
+                script = ScriptCall(
+                    command, args, session.db, self.slot_table, len(self.backends), session.acting
+                )
                 self.coordinator.start(session, script, block, index)
                 return True
         positions = command.route_positions(args)
@@ -384,9 +392,8 @@ class Proxy:
             return True
         if len(self.backends) == 1 or (len(shards) == 1 and not command.spreads(args)):
             slot = slots[0] if slots else 0
-            self.send(
-                self.slot_backends[slot], [session.context | command.code | slot, *args[1:]], block, index
-            )
+            request = request_of(session.context, command, args, slot, session.acting)
+            self.send(self.slot_backends[slot], request, block, index)
             return True
         if command.plan is None:
             raise AssertionError(f"{command.name} has no plan for several shards")
@@ -527,12 +534,23 @@ def run(
     channel: control.ControlChannel,
     pause: Pause,
     monitoring: set[int],
+    users: Users,
 ) -> None:
     """The life of a proxy process. Returns when the supervisor says stop, or is gone."""
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     allow_open_files(config.maxclients)
-    proxy = Proxy(index, config, slot_table, loop, channel, shards=shards, pause=pause, monitoring=monitoring)
+    proxy = Proxy(
+        index,
+        config,
+        slot_table,
+        loop,
+        channel,
+        shards=shards,
+        pause=pause,
+        monitoring=monitoring,
+        users=users,
+    )
     loop.run_until_complete(proxy.listen(listeners))
     gc.collect()
     gc.freeze()

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from xxhash import xxh3_64_intdigest
 
-from proxy.backend import NOBODY, Block, new_block
+from proxy.access import DEFAULT
+from proxy.backend import Block, new_block
 from proxy.connection import Connection
 from proxy.multi import NOT_QUEUED, Execution, Queue, Watch, WatchKeys
 from shardkv import clock, errors
@@ -29,11 +30,22 @@ if TYPE_CHECKING:
     from proxy.pubsub import Subscriber
     from proxy.server import Proxy
     from proxy.tracking import Tracker
+    from shardkv.acl.users import User
 
 logger = logging.getLogger("proxy.session")
 
 _OPEN_BRACE = ord("{")
 _NOTHING: dict[bytes, tuple[int, int, int, Command]] = {}
+
+
+class _Unread:
+    """Owns the replies that a client does not want."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def deliver(self) -> None:
+        pass
 
 
 class Session(Connection):
@@ -47,11 +59,17 @@ class Session(Connection):
 
     def __init__(self, proxy: Proxy) -> None:
         super().__init__(proxy)
-        self.name = b""
-        self.library = {b"lib-name": b"", b"lib-ver": b""}
-        self.user = b"default"
-        self.authenticated = not proxy.config.requirepass
-        self.db = 0
+        self.name: bytes = b""
+        self.library: dict[bytes, bytes] = {b"lib-name": b"", b"lib-ver": b""}
+        self.user: bytes = DEFAULT
+        self.authenticated = proxy.users.lets_in_anybody
+        """Whether the client has said who it is, or did not have to."""
+        self.admitted = False
+        """Whether it may ask for anything at all."""
+        self.rights: User | None = None
+        """What its user may do, if that is not everything; then `acting` is that user's name."""
+        self.acting: bytes | None = None
+        self.db: int = 0
         self.protocol = 2
         self.last_command: Command | None = None
         self.is_replica = False
@@ -232,7 +250,7 @@ class Session(Connection):
 
     def _route_muted(self, command: Command, args: list[Any], block: Block, index: int) -> bool:
         """Sends a request whose reply nobody reads."""
-        if not self.proxy.route(self, command, args, new_block(NOBODY, 1), 0):
+        if not self.proxy.route(self, command, args, new_block(_Unread(self), 1), 0):
             return False
         self._takes_mute()
         block[index] = b""
@@ -254,7 +272,7 @@ class Session(Connection):
         if kind is Execution or kind is WatchKeys:
             if self.muted:
                 block[index] = b""
-                block, index = new_block(NOBODY, 1), 0
+                block, index = new_block(_Unread(self), 1), 0
             value.begin(block, index)
             return
         if value.__class__ is CommandError:
@@ -344,11 +362,21 @@ class Session(Connection):
             remembers=tracker is not None and tracker.remembers,
         )
         self.encode = resp3 if self.protocol == 3 else resp2
-        self.reader.restricted = not self.authenticated
+        users = self.proxy.users
+        user = users.get(self.user)
+        self.rights = None if user is None or user.everything else user
+        self.acting = None if self.rights is None else self.user
+        self.admitted = user is not None and (self.authenticated or users.lets_in_anybody)
+        self.reader.restricted = not self.admitted
         # Whether every gate is open and each request gets a reply: then the fast way is the right one.
         open_to_all = (
-            self.authenticated and not self.replies_off and not self.skip_reply and not self.is_confined
-        ) and (tracker is None or not tracker.caching)
+            self.admitted
+            and self.rights is None
+            and not self.replies_off
+            and not self.skip_reply
+            and not self.is_confined
+            and (tracker is None or not tracker.caching)
+        )
         self.plain = open_to_all and self.queue is None
         self.queueing = self.queue if open_to_all else None
         """The queue between MULTI and EXEC, if frequent commands can go there without passing the gates."""

@@ -34,6 +34,7 @@ from proxy.resolver import Message, Resolver
 from proxy.saving import Saving
 from proxy.shares import Shares
 from shardkv import control, logs, worker
+from shardkv.acl.users import Users
 from shardkv.slotmap import Layout
 
 logger = logging.getLogger("proxy.supervisor")
@@ -81,8 +82,11 @@ class Child:
 class Supervisor:
     """The parent of all processes."""
 
-    def __init__(self, config: Any, listeners: Listeners, layout: Layout, lock_fd: int) -> None:
+    def __init__(
+        self, config: Any, listeners: Listeners, layout: Layout, lock_fd: int, users: Users | None = None
+    ) -> None:
         self.config = config
+        self.users = users or Users()
         self.listeners = listeners
         self.slot_table = layout.table
         self.workers = [Child(WORKER, index) for index in range(layout.shards)]
@@ -257,7 +261,7 @@ class Supervisor:
         def live(channel: control.ControlChannel) -> int:
             if child.kind == WORKER:
                 self.listeners.close()
-                return worker.run(child.index, self.config, self.slot_table, channel, proxies)
+                return worker.run(child.index, self.config, self.slot_table, channel, proxies, self.users)
             os.close(self._lock_fd)
             server.run(
                 child.index,
@@ -268,6 +272,7 @@ class Supervisor:
                 channel,
                 self.pause,
                 self.monitoring,
+                self.users,
             )
             return 0
 

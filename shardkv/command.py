@@ -183,6 +183,11 @@ def does_not_spread(args: Sequence[Any]) -> bool:
     return False
 
 
+def names_all_keys(args: Sequence[Any]) -> str | None:
+    """Of a request that looks at no other keys than those that its words name."""
+    return None
+
+
 @dataclass(eq=False)
 class Command:
     """One command or subcommand, as declared, and what follows from it."""
@@ -210,10 +215,15 @@ class Command:
     spreads: Callable[[Sequence[Any]], bool] = does_not_spread
     """Whether a request touches keys beyond those that its words name, on any shard. Its plan finds them and
     locks them (see `plan.Read`)."""
+    looks_beyond: Callable[[Sequence[Any]], str | None] = names_all_keys
+    """The option, if there is one, by which a request may look at keys that its words do not name; so only
+    who may read every key may use it."""
     waits: Any = None
     """How a request waits for data (see shardkv.blocking); None if none ever does."""
     routed_by: int = 0
     """The position of a word that is no key but has a home like one: a channel."""
+    channels: Key | None = None
+    """Where a request holds the channels that it publishes or subscribes to, or patterns of them."""
     runs_script: bool = False
     """Whether it runs a script, which may touch any key."""
     may_write: bool = False
@@ -292,6 +302,12 @@ class Command:
                 access = spec.access_of(args) if spec.access_of else spec.access
                 found += [(position, access) for position in positions]
         return found
+
+    def channel_positions(self, args: Sequence[bytes]) -> Sequence[int]:
+        """The positions of the channels, or patterns of channels, that a request publishes or subscribes
+        to."""
+        spec = self.channels
+        return () if spec is None else spec.positions(args) or ()
 
     def acl_categories(self) -> list[str]:
         """The ACL categories without their `@`: those that were declared and those that follow from the
@@ -388,8 +404,10 @@ def command(
     plan: Any = None,
     locks: Callable[[int, Any], LockNames] | None = None,
     spreads: Callable[[Sequence[Any]], bool] = does_not_spread,
+    looks_beyond: Callable[[Sequence[Any]], str | None] = names_all_keys,
     waits: Any = None,
     routed_by: int = 0,
+    channels: Key | None = None,
     runs_script: bool = False,
     may_write: bool = False,
     secrets: Callable[[Sequence[Any]], Sequence[int]] = no_secrets,
@@ -439,8 +457,10 @@ def command(
             plan=plan,
             locks=locks,
             spreads=spreads,
+            looks_beyond=looks_beyond,
             waits=waits,
             routed_by=routed_by,
+            channels=channels,
             runs_script=runs_script,
             may_write=may_write,
             secrets=secrets,

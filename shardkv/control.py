@@ -47,6 +47,9 @@ LET_GO_SLOTS: Final = "let go slots"
 """What proxies are told then."""
 
 
+USERS: Final = "users"
+"""What is said when users change (see shardkv.acl.changes)."""
+
 SHARE: Final = "share"
 FULL: Final = "full shards"
 CLIENTS_MEMORY: Final = "clients' memory"

@@ -588,6 +588,125 @@ def unknown_in_filter(what: str, name: str, given: bytes) -> bytes:
     return f"ERR Unknown {what} found in the {which} filter: ".encode() + given[:128]
 
 
+# -- users ------------------------------------------------------------------------------------
+
+DEFAULT_USER_STAYS = b"ERR The 'default' user cannot be removed"
+NO_ACL_FILE = (
+    b"ERR This instance is not configured to use an ACL file. You may want to specify users via the ACL "
+    b"SETUSER command and then issue a CONFIG REWRITE (assuming you have a configuration file set) in order "
+    b"to store users in the configuration."
+)
+USERS_TWICE = (
+    "Configuring Redis with users defined in redis.conf and at the same setting an ACL file path is invalid. "
+    "This setup is very likely to lead to configuration errors and security holes, please define either an "
+    "ACL file or declare users directly in your redis.conf, but not both."
+)
+ACL_NOT_SAVED = (
+    b"ERR There was an error trying to save the ACLs. Please check the server logs for more information"
+)
+
+
+USER_NAME = b"ERR Usernames can't contain spaces or null characters"
+GENPASS_BITS = (
+    b"ERR ACL GENPASS argument must be the number of bits for the output password, a positive number up to "
+    b"4096"
+)
+ACL_NOT_LOADED = b". WARNING: ACL errors detected, no change to the previously active ACL rules was performed"
+
+# The reasons why a rule is refused.
+ACL_SYNTAX = b"Syntax error"
+ACL_UNKNOWN_COMMAND = b"Unknown command or category name in ACL"
+ACL_ARGUMENT_OF_SUBCOMMAND = b"Allowing first-arg of a subcommand is not supported"
+ACL_KEYS_ARE_ALL = (
+    b"Adding a pattern after the * pattern (or the 'allkeys' flag) is not valid and does not have any "
+    b"effect. Try 'resetkeys' to start with an empty list of patterns"
+)
+ACL_CHANNELS_ARE_ALL = (
+    b"Adding a pattern after the * pattern (or the 'allchannels' flag) is not valid and does not have any "
+    b"effect. Try 'resetchannels' to start with an empty list of channels"
+)
+ACL_NO_SUCH_PASSWORD = b"The password you are trying to remove from the user does not exist"
+ACL_HASH = (
+    b"The password hash must be exactly 64 characters and contain only lowercase hexadecimal characters"
+)
+ACL_LINE_BEGINS = b"should start with user keyword followed by the username"
+
+
+def acl_setuser(rule: bytes, reason: bytes) -> bytes:
+    return b"ERR Error in ACL SETUSER modifier '%b': %b" % (rule, reason)
+
+
+def acl_line(source: str, number: int, reason: bytes) -> bytes:
+    """For a line of a file of users."""
+    return b"ERR %b:%d: %b" % (
+        source.encode("utf-8", "surrogateescape"),
+        number,
+        reason.removeprefix(b"ERR "),
+    )
+
+
+def duplicate_user(name: bytes) -> bytes:
+    return b"Duplicate user '%b' found" % name[:128]
+
+
+def unmatched_parenthesis(rule: bytes) -> bytes:
+    return b"ERR Unmatched parenthesis in acl selector starting at '%b'." % rule[:128]
+
+
+def denied(user: bytes, reason: str, what: bytes, *, verbose: bool = False) -> bytes:
+    """Why a user may not do something: `what` is the command, key or channel. `verbose` says which key or
+    channel it is. Without the code of an error."""
+    if reason == "command":
+        return b"User %b has no permissions to run the '%b' command" % (user, what)
+    if verbose:
+        return b"User %b has no permissions to access the '%b' %b" % (user, what, reason.encode())
+    return b"No permissions to access a %b" % reason.encode()
+
+
+def no_permission(why: bytes) -> bytes:
+    return b"NOPERM " + why
+
+
+def acl_in_script(why: bytes) -> bytes:
+    return b"ERR ACL failure in script: " + why
+
+
+_REASONS_AT_EXEC = {
+    "command": b"no permission to execute the command or subcommand",
+    "key": b"no permission to touch the specified keys",
+    "channel": b"no permission to access one of the channels used as arguments",
+}
+
+
+def acl_at_exec(reason: str) -> bytes:
+    """For a command that was queued when it was still allowed."""
+    return (
+        b"NOPERM ACLs rules changed between the moment the transaction was accumulated and the EXEC call. "
+        b"This command is no longer allowed for the following reason: " + _REASONS_AT_EXEC[reason]
+    )
+
+
+def acl_file_unreadable(path: str, reason: str | None) -> bytes:
+    return f"ERR Error loading ACLs, opening file '{path}': {reason}".encode()
+
+
+def sort_option_denied(option: str) -> bytes:
+    """For an option that looks at keys which the request does not name."""
+    return f"ERR {option} option of SORT denied due to insufficient ACL permissions.".encode()
+
+
+def user_not_found(name: bytes) -> bytes:
+    return b"ERR User '%b' not found" % name[:128]
+
+
+def command_not_found(name: bytes) -> bytes:
+    return b"ERR Command '%b' not found" % name[:128]
+
+
+def unknown_category(name: bytes) -> bytes:
+    return b"ERR Unknown category '%b'" % name[:128]
+
+
 # -- the server -------------------------------------------------------------------------------
 
 NO_CONFIG_FILE = b"ERR The server is running without a config file"

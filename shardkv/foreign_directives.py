@@ -71,7 +71,7 @@ _HARMLESS = (
     "bind-source-addr mptcp socket-mark-id unixsocketgroup "
     # Measurements and bounds of features that are not there, or that have fixed bounds.
     """
-    acl-pubsub-default acllog-max-len enable-module-command enable-protected-configs
+    enable-module-command enable-protected-configs
     extended-redis-compatibility list-compress-depth list-max-ziplist-entries list-max-ziplist-value
     locale-collate lua-enable-deprecated-api lua-enable-insecure-api
     """
@@ -81,7 +81,6 @@ IGNORED = frozenset(_HARMLESS.split())
 """Ignored with a warning in a configuration file, unknown to CONFIG GET and SET."""
 
 FIXED: dict[str, tuple[str, ...]] = {
-    "aclfile": ("",),
     "cluster-enabled": ("no",),
     "daemonize": ("no",),
     "import-mode": ("no",),
@@ -99,10 +98,5 @@ FIXED_IN_FILES: dict[str, tuple[str, ...]] = {
     "loadmodule": (),
     "loadmodule-ex": (),
     "rename-command": (),
-    # What CONFIG REWRITE of Redis and Valkey leaves behind where nobody has set up users.
-    "user": (
-        "default on nopass ~* &* +@all",
-        "default on nopass sanitize-payload ~* &* +@all",
-    ),
 }
 """Likewise, for directives that CONFIG GET and SET do not know in Redis either."""

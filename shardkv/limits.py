@@ -486,6 +486,20 @@ LATENCY_SAMPLES = 160
 LOGGED_WORDS = 32
 LOGGED_WORD_BYTES = 128
 
+# Of ACL LOG: how long the same denial counts as one more of an entry, and with how many of the last entries
+# it is compared; both as in Redis.
+ACL_LOG_GROUPING_MS = 60_000
+ACL_LOG_COMPARED = 10
+
+# Of what a script is denied, so many different things are logged.
+DENIALS_TOLD = 16
+
+# The longest file of users.
+MAX_ACL_FILE_BYTES = MAX_CONTROL_BYTES // 4
+
+# The longest password that ACL GENPASS makes, in bits, as in Redis.
+MAX_GENPASS_BITS = 4096
+
 # Below this threshold, in µs, each command is timed by itself; above it, short ones that follow each other in
 # a batch are timed together, and looked at only when all of them took as long.
 TIMED_SINGLY_BELOW_US = 1000

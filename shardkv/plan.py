@@ -68,6 +68,8 @@ class Call:
     db: int
     slot_table: list[int] = field(repr=False)
     shards: int
+    user: bytes | None = None
+    """Whose rights limit what a script does that it runs; None if nobody's."""
 
     @property
     def watcher(self) -> tuple[int, int] | None:

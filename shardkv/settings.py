@@ -207,9 +207,31 @@ class Config:
         CLIENTS,
         "",
         Text(),
-        """The password that clients must send with AUTH or HELLO before anything else. Choose a long one, for
-        thousands can be tried in a second. Empty: none.""",
+        """The password that clients must send with AUTH or HELLO before anything else: the password of the
+        user default. Choose a long one, for thousands can be tried in a second. Empty: none.""",
         secret=True,
+    )
+    aclfile: str = setting(
+        CLIENTS,
+        "",
+        Text(),
+        """A file with a line for each user, as ACL LIST shows them; ACL LOAD reads it again, ACL SAVE writes
+        it. Without one, users may be declared in this file by lines of the same form, such as: user alice on
+        >password ~cached:* +get. Both together are refused. What user lines say counts when the server
+        starts.""",
+        mutable=False,
+    )
+    acllog_max_len: int = setting(
+        CLIENTS,
+        128,
+        Integer(0, INT64_MAX),
+        """Entries that ACL LOG keeps of what users were denied. 0: none.""",
+    )
+    acl_pubsub_default: str = setting(
+        CLIENTS,
+        "resetchannels",
+        Choice("allchannels", "resetchannels"),
+        """Which channels a new user may publish to and subscribe to: all, or none.""",
     )
     proto_max_bulk_len: int = setting(
         CLIENTS,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
 from shardkv import clock, errors, limits
+from shardkv.acl.users import Users
 from shardkv.channels import Channels
 from shardkv.command import BY_ID, Command, Flag, Handler, lock_keys
 from shardkv.drafts import Draft
@@ -77,7 +78,7 @@ class _Totals:
 class Shard(Propagation):
     """One shard: its data, and the one function that runs commands on it."""
 
-    def __init__(self, index: int, config: Any) -> None:
+    def __init__(self, index: int, config: Any, users: Users | None = None) -> None:
         super().__init__()
         self.index = index
         self.config = config
@@ -130,6 +131,10 @@ class Shard(Propagation):
         """Those that reach other shards, which have a world of their own."""
         self.slot_table: list[int] = []
         """Which shard owns each slot; empty if this one owns all."""
+        self.users = users or Users()
+        """Who there is, for scripts of clients that may not do everything."""
+        self.acting: bytes | None = None
+        """Whose rights limit the script that runs now; None if nobody's."""
         self.tells_calls: set[int] = set()
         """The proxies that want to know what scripts of their clients call."""
         self.running: tuple[Batch, list[Reply], Link] | None = None

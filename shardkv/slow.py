@@ -25,6 +25,10 @@ LARGE_REQUEST: Final = 1
 LARGE_REPLY: Final = 2
 """Why a request is logged: it has taken long, or it or its reply is large."""
 
+DENIED: Final = 3
+"""A script was denied what it has called: so many times, and the words are the reason, what was denied, and
+the user."""
+
 Entry = tuple[int, int, int, list[bytes]]
 """A request that is logged: why, when it was done in s since 1970, the µs it took or its bytes, and its
 words, trimmed."""

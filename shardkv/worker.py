@@ -12,11 +12,14 @@ import logging
 import os
 import select
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from types import GeneratorType
 from typing import Any
 
 from shardkv import allocator, clock, control, errors, figures, limits, logs, moving
+from shardkv.acl.changes import carry_out, set_password
+from shardkv.acl.users import Users
 from shardkv.busy import Busy, Postponed
 from shardkv.channels import INVALIDATED, LOST, encode_told
 from shardkv.chores import bury, expire_due
@@ -127,12 +130,17 @@ class Worker:
     """One worker: its shard, its log, its links."""
 
     def __init__(
-        self, index: int, config: Config, slot_table: list[int], channel: control.ControlChannel
+        self,
+        index: int,
+        config: Config,
+        slot_table: list[int],
+        channel: control.ControlChannel,
+        users: Users | None = None,
     ) -> None:
         self.index = index
         self.config = config
         self.slot_table = slot_table
-        self.shard = Shard(index, config)
+        self.shard = Shard(index, config, users)
         self.shard.slot_table = slot_table if set(slot_table) != {index} else []
         self.shard.scripts.on_busy = self._while_busy
         self.shard.slow.note = self._note
@@ -601,6 +609,8 @@ def _config_set(worker: Worker, body: Any) -> Any:
     changed = worker.config.set([(name, text) for name, text in body])
     if "loglevel" in changed:
         logs.set_level(worker.config)
+    if "requirepass" in changed:
+        set_password(worker.shard.users, worker.config.requirepass)
     if "notify-keyspace-events" in changed and not worker.loading:
         worker.follow_events()
     if changed.keys() & _OF_MEMORY:
@@ -610,6 +620,14 @@ def _config_set(worker: Worker, body: Any) -> Any:
     worker.journal.settings_changed(changed)
     worker.settings_changed()
     return None
+
+
+@topic(control.USERS)
+def _change_users(worker: Worker, body: Any) -> Any:
+    """Takes over a change of the users, as all processes do, and refuses it if they do."""
+    change, _ = body
+    with suppress(CommandError):
+        carry_out(worker.shard.users, change)
 
 
 _OF_MEMORY = {"maxmemory", "maxmemory-policy"}
@@ -761,10 +779,15 @@ def enlarge_pipe(fd: int) -> None:
 
 
 def run(
-    index: int, config: Config, slot_table: list[int], channel: control.ControlChannel, proxies: int
+    index: int,
+    config: Config,
+    slot_table: list[int],
+    channel: control.ControlChannel,
+    proxies: int,
+    users: Users,
 ) -> int:
     """The life of a worker process, with so many proxies there when it begins; returns its exit code."""
-    worker = Worker(index, config, slot_table, channel)
+    worker = Worker(index, config, slot_table, channel, users)
     compress_strings(config.rdbcompression)
     gc.collect()
     gc.freeze()

@@ -9,11 +9,12 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 LAYERS = [
-    {"allocator", "errors", "clock", "grisu", "limits", "quoting", "slots", "syntax", "shardkv"},
+    {"allocator", "errors", "clock", "files", "grisu", "limits", "quoting", "slots", "syntax", "shardkv"},
     {"numbers", "longdouble", "glob", "setting_kinds", "foreign_directives", "logs"},
     {"settings", "resp"},
     {"config_file", "wire", "control"},
     {"command"},
+    {"acl"},
     {"lua"},
     {"values", "expiry", "locks", "aof", "slotmap", "waiters"},
     {"structures", "rdb"},

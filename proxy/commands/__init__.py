@@ -1,6 +1,7 @@
 """The commands that proxies answer themselves. Importing this declares them all."""
 
 from proxy.commands import (
+    acl,
     client,
     command,
     commandlog,
@@ -19,6 +20,7 @@ from proxy.commands import (
 )
 
 __all__ = [
+    "acl",
     "client",
     "command",
     "commandlog",

@@ -158,6 +158,14 @@ def _on_or_off(word: bytes) -> bool:
 # -- all connections --------------------------------------------------------------------------
 
 
+def _filters(
+    session: Session, words: list[Any], invalid_id: bytes
+) -> tuple[list[clients.Filter], bool | None]:
+    """What the words ask for (see `clients.parse`)."""
+    proxy = session.proxy
+    return clients.parse(words, databases=proxy.config.databases, users=proxy.users, invalid_id=invalid_id)
+
+
 @command(
     "CLIENT LIST [TYPE <NORMAL | MASTER | REPLICA | PUBSUB>] [ID client-id [client-id ...]] "
     "[USER username] [ADDR ip:port] [LADDR ip:port] [SKIPME <YES | NO>] [MAXAGE maxage] [NAME"
@@ -194,8 +202,7 @@ def _on_or_off(word: bytes) -> bool:
 )
 async def client_list(session: Session, args: list[Any]) -> Any:
     """Lists open connections."""
-    databases = session.proxy.config.databases
-    filters, skip_me = clients.parse(args[2:], databases=databases, invalid_id=errors.INVALID_CLIENT_ID)
+    filters, skip_me = _filters(session, args[2:], errors.INVALID_CLIENT_ID)
     if skip_me:
         filters.append(("ID", True, [session.id]))
     answers = await session.proxy.supervision.ask_all(control.PROXIES, "client list", filters)
@@ -254,8 +261,7 @@ async def client_kill(session: Session, args: list[Any]) -> Any:
             raise CommandError(errors.NO_SUCH_CLIENT)
         return OK
     not_positive = errors.not_positive("client-id")
-    databases = session.proxy.config.databases
-    filters, skip_me = clients.parse(args[2:], databases=databases, invalid_id=not_positive)
+    filters, skip_me = _filters(session, args[2:], not_positive)
     if any(name == "ID" and not negated and min(ids) <= 0 for name, negated, ids in filters):
         raise CommandError(not_positive)
     if skip_me is not False:

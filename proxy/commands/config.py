@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 from proxy import identity, relay, tls
 from proxy.supervision import topic
 from shardkv import config_file, control, errors, logs, settings
+from shardkv.acl.changes import set_password
 from shardkv.command import ADMIN, LOADING, NOSCRIPT, STALE, Place, command, container
 from shardkv.config_file import ConfigError
 from shardkv.errors import CommandError
+from shardkv.quoting import quote
 from shardkv.resp.replies import OK
 from shardkv.settings import Config
 from shardkv.slotmap import holds_data
@@ -99,6 +101,8 @@ def _set_in_supervisor(supervisor: Supervisor, pairs: list[tuple[bytes, bytes]])
     _keep_asked(changed)
     if "loglevel" in changed:
         logs.set_level(supervisor.config)
+    if "requirepass" in changed:
+        set_password(supervisor.users, supervisor.config.requirepass)
     supervisor.shares.settings_changed()
     if "workers" in changed and supervisor.config.workers:
         supervisor.relocation.retarget(supervisor.config.workers)
@@ -125,13 +129,20 @@ async def config_rewrite(session: Session, args: list[Any]) -> Any:
     assert identity.asked is not None
     config = session.proxy.config
     config = replace(config, workers=identity.asked.workers, proxies=identity.asked.proxies)
+    lines = [] if config.aclfile else [quoted(line) for line in session.proxy.users.lines()]
     try:
-        await asyncio.to_thread(config_file.rewrite, identity.config_file, config)
+        await asyncio.to_thread(config_file.rewrite, identity.config_file, config, lines)
     except ConfigError as error:
         raise CommandError(errors.config_rewrite_failed(error)) from None
     except OSError as error:
         raise CommandError(errors.config_rewrite_failed(error.strerror)) from None
     return OK
+
+
+def quoted(line: bytes) -> bytes:
+    """A user's line as a configuration file has it, where some words stand in quotes."""
+    words = line.decode("utf-8", "surrogateescape").split(" ")
+    return " ".join(map(quote, words)).encode()
 
 
 @command(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from proxy.passwords import DEFAULT_USER, authenticate
+from proxy.access import DEFAULT, authenticate
 from shardkv import REDIS_VERSION, errors
 from shardkv.command import ALLOW_BUSY, FAST, LOADING, NO_AUTH, NOSCRIPT, STALE, Place, command
 from shardkv.errors import CommandError
@@ -31,11 +31,11 @@ def auth(session: Session, args: list[Any]) -> Any:
     """Authenticates the connection."""
     match args[1:]:
         case [password]:
-            if not session.proxy.config.requirepass:
+            if session.proxy.users.has_no_password:
                 raise CommandError(errors.NO_PASSWORD_SET)
-            authenticate(session, DEFAULT_USER, password)
+            authenticate(session, DEFAULT, password, args[0])
         case [user, password]:
-            authenticate(session, user, password)
+            authenticate(session, user, password, args[0])
         case _:
             raise CommandError(errors.SYNTAX)
     return OK
@@ -69,8 +69,8 @@ def hello(session: Session, args: list[Any]) -> Any:
     protocol = _protocol(args[1]) if len(args) > 1 else session.protocol
     credentials, name = _hello_options(args[2:])
     if credentials is not None:
-        authenticate(session, *credentials)
-    if not session.authenticated:
+        authenticate(session, *credentials, args[0])
+    if not session.admitted:
         raise CommandError(errors.HELLO_WITHOUT_AUTH)
     if name is not None:
         session.name = name
@@ -187,8 +187,8 @@ def _reset(session: Session) -> Status:
     session.db = 0
     session.protocol = 2
     session.name = b""
-    session.user = DEFAULT_USER
-    session.authenticated = not session.proxy.config.requirepass
+    session.user = DEFAULT
+    session.authenticated = session.proxy.users.lets_in_anybody
     session.no_evict = session.no_touch = False
     session.replies_off = session.muted = False
     if session.tracker is not None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _SUBSCRIBES = PUBSUB | NOSCRIPT | LOADING | STALE
 _TELLS = PUBSUB | LOADING | STALE
+_CHANNELS = Key(1, last=-1)
 _SHARD_CHANNELS = (Key(1, last=-1, access="NOT_KEY"),)
 
 
@@ -24,6 +25,7 @@ _SHARD_CHANNELS = (Key(1, last=-1, access="NOT_KEY"),)
     since="2.0.0",
     flags=_SUBSCRIBES,
     complexity="O(N) where N is the number of channels to subscribe to.",
+    channels=_CHANNELS,
     place=Place.PROXY,
 )
 async def subscribe(session: Session, args: list[Any]) -> Encoded:
@@ -50,6 +52,7 @@ async def unsubscribe(session: Session, args: list[Any]) -> Encoded:
     since="2.0.0",
     flags=_SUBSCRIBES,
     complexity="O(N) where N is the number of patterns to subscribe to.",
+    channels=_CHANNELS,
     place=Place.PROXY,
 )
 async def psubscribe(session: Session, args: list[Any]) -> Encoded:
@@ -77,6 +80,7 @@ async def punsubscribe(session: Session, args: list[Any]) -> Encoded:
     flags=_SUBSCRIBES,
     keys=_SHARD_CHANNELS,
     complexity="O(N) where N is the number of shard channels to subscribe to.",
+    channels=_CHANNELS,
     place=Place.PROXY,
 )
 async def ssubscribe(session: Session, args: list[Any]) -> Encoded:

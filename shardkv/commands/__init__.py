@@ -1,6 +1,7 @@
 """The commands that shards run, one module a family. Importing this declares them all."""
 
 from shardkv.commands import (
+    acting,
     bitfield,
     bitmaps,
     blocking_lists,
@@ -48,6 +49,7 @@ from shardkv.commands import (
 )
 
 __all__ = [
+    "acting",
     "bitfield",
     "bitmaps",
     "blocking_lists",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     complexity="O(N+M) where N is the number of clients subscribed to the receiving channel and M is the "
     "total number of subscribed patterns (by any client).",
     routed_by=1,
+    channels=Key(1),
     locks=channel_lock,
 )
 def publish(db: Database, args: list[Any]) -> int:
@@ -37,6 +38,7 @@ def publish(db: Database, args: list[Any]) -> int:
     keys=(Key(1, access="NOT_KEY"),),
     complexity="O(N) where N is the number of clients subscribed to the receiving shard channel.",
     routed_by=1,
+    channels=Key(1),
     locks=channel_lock,
 )
 def spublish(db: Database, args: list[Any]) -> int:

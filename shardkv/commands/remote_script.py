@@ -66,9 +66,13 @@ class RemoteHost(ShardHost):
 class RemoteScript:
     """A script on its way."""
 
-    def __init__(self, shard: Shard, owner: Transaction, request: list[Any]) -> None:
+    def __init__(
+        self, shard: Shard, owner: Transaction, request: list[Any], user: bytes | None = None
+    ) -> None:
         self.shard = shard
         self.owner = owner
+        self.user = user
+        """Whose rights limit it; None if nobody's."""
         self.scripts = remote_scripts(shard)
         self.is_abandoned = False
         context = unpack_context(request[0] >> SLOT_BITS)
@@ -132,6 +136,7 @@ class RemoteScripts(Scripts):
     def _host(self, db: Database, running: Running, keys: list[bytes], *, read_only: bool) -> ShardHost:
         host = RemoteHost(db, running, keys, read_only=read_only)
         host.run = self.run
+        host.user = self.run.user
         return host
 
     def find(self, sha: bytes) -> Script | None:
@@ -159,7 +164,7 @@ def remote_scripts(shard: Shard) -> RemoteScripts:
 
 
 @command(
-    "RUNSCRIPT transaction request",
+    "RUNSCRIPT transaction request user",
     group="transactions",
     since="0.1.0",
     flags=Flag(0),
@@ -173,7 +178,7 @@ def run_script(db: Database, args: list[Any]) -> Any:
     # It locks keys as it comes to them, but from now on the shard knows of the transaction.
     if not shard.transactions.claim(owner, [], whole=False, exclusive=True, wait=shard.link, args=args):
         return LATER
-    return RemoteScript(shard, owner, args[2]).go_on(None)
+    return RemoteScript(shard, owner, args[2], args[3]).go_on(None)
 
 
 @command(

@@ -6,13 +6,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from shardkv import errors, limits
-from shardkv.command import DENYOOM, NOSCRIPT, Command, Place, lock_keys, lookup
+from shardkv.acl.beyond import refusal_beyond
+from shardkv.acl.permissions import Denial, denial
+from shardkv.command import COMMANDS, DENYOOM, NOSCRIPT, Command, Place, lock_keys, lookup
 from shardkv.errors import CommandError, caught
 from shardkv.keyspace import Database
 from shardkv.lua import REPL_AOF, Host
 from shardkv.numbers import integer
 from shardkv.resp.replies import OK, PONG
 from shardkv.scripts import Running, monitor_line, write_script_log
+from shardkv.slow import DENIED, trimmed
 from shardkv.transactions import Late, Link
 from shardkv.wire import CALLED
 
@@ -60,6 +63,10 @@ class ShardHost(Host):
         if running_batch is not None and running_batch[2].proxy in self.shard.tells_calls:
             self.asker = running_batch[2]
         self._told_bytes = 0
+        self.user = self.shard.acting
+        """Whose rights limit it; None if nobody's."""
+        self._denials: dict[Denial, int] = {}
+        """What it was denied, and how often."""
         self.scarce = False
         """Whether there was no memory when it began: then what it does first must not need any."""
 
@@ -75,6 +82,8 @@ class ShardHost(Host):
             return CommandError(errors.WRONG_ARITY_FROM_SCRIPT)
         if forbidden:
             return CommandError(errors.NOT_ALLOWED_FROM_SCRIPT)
+        if self.user is not None and (refusal := self._refusal(command, words)) is not None:
+            return refusal
         if command.writes:
             if self.read_only:
                 return CommandError(errors.WRITE_IN_READ_ONLY_SCRIPT)
@@ -86,6 +95,27 @@ class ShardHost(Host):
         if (self.shard.slot_table or self.shard.locks) and not self._is_local(command, words):
             return self.foreign(command, words)
         return self._call_here(command, words)
+
+    def _refusal(self, command: Command, words: list[bytes]) -> CommandError | None:
+        """Why a command must not be called, by what its user may do now; None if it may."""
+        assert self.user is not None
+        user = self.shard.users.get(self.user)
+        if user is None:
+            why = errors.denied(self.user, "command", command.name.encode())
+            return CommandError(errors.acl_in_script(why))
+        denied = denial(user, command, words)
+        if denied is None:
+            refused = refusal_beyond(user, command, words)
+            return None if refused is None else CommandError(refused)
+        if denied in self._denials or len(self._denials) < limits.DENIALS_TOLD:
+            self._denials[denied] = self._denials.get(denied, 0) + 1
+        return CommandError(errors.acl_in_script(errors.denied(self.user, denied.reason, denied.object)))
+
+    def tell_denials(self) -> None:
+        """Has the proxy log what the script was denied."""
+        for (reason, what), times in self._denials.items():
+            entry = (DENIED, 0, times, trimmed([reason.encode(), what, self.user]))
+            self.shard.slow.note(COMMANDS["eval"], entry, [], 0)
 
     def _tell(self, link: Link, words: list[bytes]) -> None:
         """Tells what is called, up to a bound."""
@@ -151,9 +181,13 @@ class ShardHost(Host):
         return running.end
 
     def may_call(self, words: list[bytes]) -> bool:
-        if lookup(words) is None:
+        command = lookup(words)
+        if command is None:
             raise CommandError(errors.INVALID_COMMAND_TO_CHECK)
-        return True
+        if self.user is None:
+            return True
+        user = self.shard.users.get(self.user)
+        return user is not None and denial(user, command, words) is None
 
     def set_replication(self, mode: int) -> None:
         self.logs = bool(mode & REPL_AOF)

@@ -83,6 +83,9 @@ class Sorting:
 _VALUES = {b"BY": 1, b"GET": 1, b"STORE": 1, b"LIMIT": 2}
 """The words that follow an option."""
 
+_WORDS = frozenset({b"ASC", b"DESC", b"ALPHA", *_VALUES})
+"""All options."""
+
 
 def _options(args: Sequence[bytes]) -> Iterator[tuple[bytes, int]]:
     """The options of a request, in upper case, with their positions."""
@@ -132,6 +135,17 @@ def _spreads(args: Sequence[bytes]) -> bool:
     return any(
         word in (b"BY", b"GET") and at + 1 < len(args) and b"*" in args[at + 1] for word, at in _options(args)
     )
+
+
+def _looks_beyond(args: Sequence[bytes]) -> str | None:
+    """The option that names keys by a pattern, as Redis takes them; None if there is none, or a mistake
+    before it."""
+    for word, at in _options(args):
+        if at + _VALUES.get(word, 0) >= len(args) or word not in _WORDS:
+            return None
+        if word == b"GET" or (word == b"BY" and b"*" in args[at + 1]):
+            return word.decode()
+    return None
 
 
 # -- the order ----------------------------------------------------------------------------------
@@ -381,6 +395,7 @@ _PATTERN_KEYS = Key(
     categories=("dangerous", "list", "set", "sortedset"),
     plan=_plan,
     spreads=_spreads,
+    looks_beyond=_looks_beyond,
 )
 def sort(db: Database, args: list[Any]) -> Any:
     """Sorts the elements in a list, a set, or a sorted set, optionally storing the result."""
@@ -400,6 +415,7 @@ def sort(db: Database, args: list[Any]) -> Any:
     categories=("dangerous", "list", "set", "sortedset"),
     plan=_plan,
     spreads=_spreads,
+    looks_beyond=_looks_beyond,
 )
 def sort_ro(db: Database, args: list[Any]) -> Any:
     """Returns the sorted elements of a list, a set, or a sorted set."""

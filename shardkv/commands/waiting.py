@@ -24,6 +24,11 @@ OUTCOMES = {TIMEOUT: NULL_ARRAY, ERROR: CommandError(errors.UNBLOCKED), GONE: No
 """What it is answered with."""
 
 
+def outcome(why: str) -> Any:
+    """The same for any reason; one that is none of these is the text of an error, in Latin-1."""
+    return OUTCOMES[why] if why in OUTCOMES else CommandError(why.encode("latin-1"))
+
+
 @command("ENLIST transaction name wishes", group="transactions", since="0.1.0", flags=Flag(0), internal=True)
 def enlist(db: Database, args: list[Any]) -> Any:
     """Waits until one of the wishes of a command can be granted; returns its key, locked for the
@@ -51,7 +56,7 @@ def withdraw(db: Database, args: list[Any]) -> bool:
     _, transaction, why = args
     shard: Any = db.shard
     identity = (transaction[0], transaction[1])
-    found: bool = shard.withdraw(identity, OUTCOMES[why])
+    found: bool = shard.withdraw(identity, outcome(why))
     shard.transactions.release(identity)
     return found
 

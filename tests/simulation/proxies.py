@@ -245,6 +245,7 @@ class Client:
     """A client and its session. Sends its next command when it has the reply to the last."""
 
     tracker = None
+    rights = acting = None
     db = 0
     context = pack_context(0, 2)
     encode = staticmethod(resp2)
