@@ -52,7 +52,8 @@ class Session(Connection):
     """One client's state, and what is done with each of its requests."""
 
     __slots__ = (
-        *("name", "library", "user", "authenticated", "db", "protocol", "last_command", "is_replica"),
+        *("name", "library", "user", "authenticated", "admitted", "rights", "acting"),
+        *("db", "protocol", "last_command", "is_replica"),
         *("no_evict", "no_touch", "replies_off", "skip_reply", "muted", "may_wait", "queue", "watch"),
         *("subscriber", "told_request", "tracker", "context", "encode", "plain", "queueing"),
     )
