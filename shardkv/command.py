@@ -255,7 +255,13 @@ class Command:
                 and not self.keys[0].is_channel
             )
         )
+        self.keeps_to_one_key = self.one_key and self.spreads is does_not_spread
+        """Whether no request touches, or looks at, another key than that."""
         self.writes = bool(self.flags & Flag.WRITE) or self.may_write
+        # Asking flags takes longer than asking what follows from them.
+        self.may_block = bool(self.flags & Flag.BLOCKING)
+        self.only_reads = bool(self.flags & Flag.READONLY)
+        self.needs_memory = bool(self.flags & Flag.DENYOOM)
         self.looks = not self.flags & Flag.WRITE
         """Whether what it looks at is what its client has read, and not what it needs in order to write."""
         self.code = self.id << SLOT_BITS

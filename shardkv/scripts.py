@@ -25,7 +25,7 @@ def write_script_log(level: int, message: bytes) -> None:
     logger.log(_LOG_LEVELS[level], "%s", message.decode("utf-8", "backslashreplace"))
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Running:
     """A script that runs."""
 

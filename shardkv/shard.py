@@ -315,7 +315,7 @@ class Shard(Propagation):
         handler = command.handler
         if self.refusal is not None and command.flags & Flag.WRITE:
             handler = self._refuse
-        elif self.memory is not None and command.flags & Flag.DENYOOM:
+        elif self.memory is not None and command.needs_memory:
             handler = self.memory.guarded(handler)
         if no_touch and command.name != "touch":
             handler = _without_touching(handler, command)
@@ -421,9 +421,9 @@ class Shard(Propagation):
             return CommandError(self.refusal), []
         stats = self.stats.get(command.name) or self._stats_of(command)
         args: list[Any] = [slot_of(words[1]) if command.one_key else 0, *words[1:]]
-        if self.tracking.reader and command.flags & Flag.READONLY:
+        if self.tracking.reader and command.only_reads:
             self.tracking.remember(self.tracking.reader, command, args)
-        if self.memory is not None and command.flags & Flag.DENYOOM:
+        if self.memory is not None and command.needs_memory:
             self.memory.note_growth(args)
         begun_ns = clock.perf_counter_ns()
         value: Any
@@ -580,7 +580,7 @@ class MemoryLimit(Protocol):
 
 
 def _needs_memory(request: list[Any]) -> bool:
-    return bool(BY_ID[unpack_context(request[0] >> SLOT_BITS).command_id].flags & Flag.DENYOOM)
+    return BY_ID[unpack_context(request[0] >> SLOT_BITS).command_id].needs_memory
 
 
 def _without_touching(handler: Handler, command: Command) -> Handler:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from shardkv import errors, limits
 from shardkv.acl.beyond import refusal_beyond
 from shardkv.acl.permissions import Denial, denial
-from shardkv.command import COMMANDS, DENYOOM, NOSCRIPT, Command, Place, lock_keys, lookup
+from shardkv.command import COMMANDS, NOSCRIPT, Command, Place, lock_keys, lookup
 from shardkv.errors import CommandError, caught
 from shardkv.keyspace import Database
 from shardkv.lua import REPL_AOF, Host
@@ -16,6 +16,7 @@ from shardkv.numbers import integer
 from shardkv.resp.replies import OK, PONG
 from shardkv.scripts import Running, monitor_line, write_script_log
 from shardkv.slow import DENIED, trimmed
+from shardkv.slots import slot_of
 from shardkv.transactions import Late, Link
 from shardkv.wire import CALLED
 
@@ -51,8 +52,8 @@ class ShardHost(Host):
         self.shard: Shard = db.shard  # type: ignore[assignment]
         self.db = db
         self.running = running
-        self.declared = {(db.index, key) for key in declared}
-        """The keys that were free before it began."""
+        self.declared = (db.index, declared)
+        """The keys that were free before it began, and their database."""
         self.read_only = read_only
         self.effects: Effects = []
         """What the log is to hold of it."""
@@ -87,7 +88,7 @@ class ShardHost(Host):
         if command.writes:
             if self.read_only:
                 return CommandError(errors.WRITE_IN_READ_ONLY_SCRIPT)
-            if self.scarce and not self.running.wrote and command.flags & DENYOOM:
+            if self.scarce and not self.running.wrote and command.needs_memory:
                 return CommandError(errors.OUT_OF_MEMORY)
             self.running.wrote = True
         if elsewhere:
@@ -134,7 +135,11 @@ class ShardHost(Host):
     def _is_local(self, command: Command, words: list[bytes]) -> bool:
         """Whether a command concerns this shard alone, and nothing that another transaction has locked."""
         shard = self.shard
-        if shard.slot_table:
+        slot_table = shard.slot_table
+        if slot_table and command.keeps_to_one_key:
+            if slot_table[slot_of(words[1])] != shard.index:
+                return False
+        elif slot_table:
             positions = command.route_positions(words)
             if command.spreads(words) or (not positions and command.plan is not None):
                 return False
@@ -144,7 +149,8 @@ class ShardHost(Host):
         if not shard.locks or shard.together:
             return True
         keys, whole = lock_keys(self.db.index, command, words)
-        undeclared = [name for name in keys if name not in self.declared]
+        db, declared = self.declared
+        undeclared = [(index, key) for index, key in keys if index != db or key not in declared]
         return not shard.locks.must_wait(undeclared, whole=whole, writes=command.writes)
 
     def foreign(self, command: Command, words: list[bytes]) -> Any:

@@ -11,6 +11,7 @@ from shardkv.errors import CommandError
 from shardkv.lua.packing import given, number_of, whole
 from shardkv.lua.state import ScriptError, State
 from shardkv.lua.values import Replies, size_of, word
+from shardkv.resp.replies import Status
 
 VERSION = b"7.2.4"
 VERSION_NUMBER = 0x00070204
@@ -45,6 +46,7 @@ class Api:
 
     def __init__(self, state: State) -> None:
         self.state = state
+        self._table = state.table
         self.host: Host
         self.resp3 = False
         """Whether the script has chosen RESP3 for what commands reply."""
@@ -99,6 +101,8 @@ class Api:
             return reply
         if kind is int:
             return reply
+        if kind is Status:
+            return self._table({b"ok": bytes(reply)})
         if kind is CommandError:
             raise ScriptError(reply.text)
         return self._given(reply)
@@ -179,8 +183,16 @@ class Api:
 
 def _words(args: tuple[Any, ...]) -> list[bytes]:
     """The request that a script's arguments make. Raises ScriptError."""
+    for arg in args:
+        if arg.__class__ is not bytes:
+            return _converted(args)
     if not args:
         raise ScriptError(errors.NO_ARGUMENT_FROM_SCRIPT)
+    return list(args)
+
+
+def _converted(args: tuple[Any, ...]) -> list[bytes]:
+    """The same where not every argument is a string."""
     words = [found for found in map(word, args) if found is not None]
     if len(words) < len(args):
         raise ScriptError(errors.WRONG_ARGUMENT_FROM_SCRIPT)

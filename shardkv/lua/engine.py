@@ -146,8 +146,10 @@ class Engine:
                 value = found[1]
                 if value.__class__ is bytes:
                     return value
-                state.unbound()
-                return self._results.value(value, resp3=self._api.resp3)
+                parts = found[2:]
+                if parts:
+                    state.unbound()
+                return self._results.value(value, parts, resp3=self._api.resp3)
         except lua51.LuaError as error:
             found = (False, None, str(error).encode())
         finally:

@@ -753,6 +753,9 @@ local function serve()
     end
 end
 
+-- What Python has to know of a script's result: the value itself or, of a table, what it stands for as a reply.
+local results
+
 local function run(body)
     dying = nil
     if not runner or status(runner) ~= "suspended" then
@@ -771,7 +774,7 @@ local function run(body)
         ok, value = false, thaw(ok)
     end
     if ok then
-        return true, value
+        return true, results(value)
     elseif type(value) ~= "table" then
         return false, nil, tostring(value)
     end
@@ -930,7 +933,8 @@ function world.forget_error()
     pcall(host.raise)
 end
 
--- What a table stands for as a reply: its kind, and what belongs to it.
+-- What a table stands for as a reply: its kind, and what belongs to it. Of an array that is the table itself, and what
+-- `world.array` says of it.
 function world.reply(object)
     local part = rawget(object, "err")
     if type(part) == "string" then
@@ -961,7 +965,14 @@ function world.reply(object)
             return "verbatim_string", style, text
         end
     end
-    return "array"
+    return "array", object, world.array(object)
+end
+
+function results(value)
+    if type(value) ~= "table" then
+        return value
+    end
+    return nil, world.reply(value)
 end
 
 -- the end of what scripts must not reach ------------------------------------------------------

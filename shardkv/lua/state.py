@@ -154,14 +154,14 @@ class State:
     def flat(self, values: tuple[Any, ...], depth: int) -> list[Any]:
         """Values and what is in them in a row; see the sandbox."""
         row, size = self._flatten(depth, *values)
-        return self._values(row, size, [])
+        return self.values(row, size, [])
 
     def array(self, table: Any) -> list[Any]:
         """The values of a table from 1 on, up to the first that is missing."""
         found = self._array(table)
-        return [] if found == 0 else self._values(table, found[0], list(found[1:]))
+        return [] if found == 0 else self.values(table, found[0], list(found[1:]))
 
-    def _values(self, table: Any, count: int, values: list[Any]) -> list[Any]:
+    def values(self, table: Any, count: int, values: list[Any]) -> list[Any]:
         """The values of a table from 1 to `count`, of which some are known."""
         while len(values) < count:
             more = self._slice(table, len(values) + 1, min(count, len(values) + limits.SCRIPT_VALUES_AT_ONCE))

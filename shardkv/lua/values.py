@@ -10,6 +10,7 @@ from shardkv.errors import CommandError
 from shardkv.lua.state import TABLE, State, kind
 from shardkv.numbers import format_double
 from shardkv.resp.replies import (
+    OK,
     BigNumber,
     FormattedText,
     MapPairs,
@@ -147,35 +148,36 @@ class Results:
         self.reply = reply
         """What a table stands for; see the sandbox."""
 
-    def value(self, found: Any, *, resp3: bool) -> Any:
-        """The value of a script's reply. `resp3` says whether the script has chosen RESP3.
+    def value(self, found: Any, parts: tuple[Any, ...], *, resp3: bool) -> Any:
+        """The value of a script's reply, from what the script has returned or, if that is a table, the parts
+        that it stands for. `resp3` says whether the script has chosen RESP3.
 
         Raises CommandError if it is nested too deep.
         """
-        return self._value(found, resp3, 0)
+        return self._parts(parts, resp3, 1) if parts else self._value(found, resp3, 0)
 
     def _value(self, found: Any, resp3: bool, depth: int) -> Any:
-        match found:
-            case bytes() | None:
-                return found
-            case bool():
-                return found if resp3 else 1 if found else None
-            case int() | float():
-                return integer(found)
+        kind_ = found.__class__
+        if kind_ is bytes or found is None:
+            return found
+        if kind_ is int or kind_ is float:
+            return integer(found)
+        if kind_ is bool:
+            return found if resp3 else 1 if found else None
         if kind(found) != TABLE:
             return None
         if depth > limits.SCRIPT_REPLY_DEPTH:
             raise CommandError(errors.SCRIPT_REPLY_TOO_DEEP)
-        return self._table(found, resp3, depth + 1)
+        return self._parts(self.reply(found), resp3, depth + 1)
 
-    def _table(self, table: Any, resp3: bool, depth: int) -> Any:
-        match self.reply(table):
-            case b"array":
-                return [self._value(item, resp3, depth) for item in self.state.array(table)]
+    def _parts(self, parts: tuple[Any, ...], resp3: bool, depth: int) -> Any:
+        match parts:
+            case (b"array", table, count, *values):
+                return [self._value(item, resp3, depth) for item in self.state.values(table, count, values)]
             case (b"err", text):
                 return CommandError(text)
             case (b"ok", text):
-                return Status(text.replace(b"\r", b" ").replace(b"\n", b" "))
+                return OK if text == OK else Status(text.replace(b"\r", b" ").replace(b"\n", b" "))
             case (b"double", number):
                 return float(number)
             case (b"map", part):
@@ -194,10 +196,8 @@ class Results:
 
 def integer(number: float) -> int:
     """A number as C's cast to a long long makes it on most machines."""
-    if number != number or number in (float("inf"), float("-inf")):
-        return _INT64_MIN
-    whole = int(number)
-    return whole if _INT64_MIN <= whole <= _INT64_MAX else _INT64_MIN
+    # Neither infinity is in that range, nor is what is not a number.
+    return int(number) if _INT64_MIN <= number <= _INT64_MAX else _INT64_MIN
 
 
 def _hashable(key: Any) -> Any:
