@@ -14,14 +14,14 @@ from shardkv.plan import Parts, coded
 from shardkv.watches import WatcherId
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Run:
     """Have each shard run requests; answered with a list of values a shard."""
 
     parts: Parts
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Prepare:
     """Have each shard lock keys and run requests under the lock; answered with a list of values a shard, or
     None for a shard where a lock was taken."""
@@ -59,7 +59,7 @@ class Prepare:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Step:
     """Have each shard lock keys, waiting for them, and run requests at once, as a draft; answered with
     [whether the transaction has changed anything there, encoded replies] a shard. For the holder of the
@@ -88,7 +88,7 @@ class Step:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class RunScript:
     """Have a shard begin to run a script, a coded request; answered with what it wants, or its reply (see
     shardkv.commands.remote_script). For the holder of the token."""
@@ -104,7 +104,7 @@ class RunScript:
         return {self.shard: internal(context, "runscript", self.transaction, self.request, self.user)}
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class ResumeScript:
     """Give a script the encoded value of what it wanted; answered likewise."""
 
@@ -117,7 +117,7 @@ class ResumeScript:
         return {self.shard: internal(context, "resumescript", self.transaction, self.value)}
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Pledge:
     """Have each of these shards pledge to let its draft count; answered with an empty list a shard."""
 
@@ -129,7 +129,7 @@ class Pledge:
         return {shard: internal(context, "pledge", self.transaction, self.shards) for shard in self.shards}
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Commit:
     """Have each shard run requests, or for None those it has pledged, as one and unlock; answered with a list
     of values a shard."""
@@ -147,7 +147,7 @@ class Commit:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Release:
     """Have each of these shards unlock; nobody waits for an answer."""
 
@@ -155,7 +155,7 @@ class Release:
     shards: list[int]
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Forget:
     """Have each of these shards forget the transaction, some time: all of them have carried it out."""
 
@@ -163,19 +163,19 @@ class Forget:
     shards: list[int]
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Pause:
     """Wait for so many ms."""
 
     ms: float
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class TakeToken:
     """Wait until this transaction has the cross-shard token."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class GiveToken:
     """Give the token back."""
 

@@ -1,5 +1,5 @@
 """Carries out the commands that span shards: drives their state machines (proxy.transaction) with real
-messages."""
+messages. Those of several clients that can travel together do (proxy.convoy)."""
 
 from __future__ import annotations
 
@@ -26,9 +26,11 @@ from proxy.actions import (
     internal,
 )
 from proxy.backend import NOBODY, Block, ValueBlock, new_block
+from proxy.convoy import ConvoyCall, Convoys, Member, Road
 from proxy.interactive import Steps, interact
-from proxy.transaction import Counters, transact
+from proxy.transaction import BUSY, Counters, transact, try_once
 from shardkv import clock, errors, limits, wire
+from shardkv.command import COMMANDS
 from shardkv.errors import CommandError
 from shardkv.locks import Transaction
 from shardkv.plan import Call, Parts, coded
@@ -46,6 +48,7 @@ class Coordinator:
         self.proxy = proxy
         self.counters = Counters()
         self.running: set[Running] = set()
+        self.convoys = Convoys(self)
         self.exploring = 0
         """How many of them lock keys as they go on."""
         # No transaction of any proxy, this one before a restart among them, may have the same number.
@@ -97,6 +100,13 @@ class Coordinator:
         no locks, whose place in the order the pipes keep."""
         suspends = call.writes or self.lock_reads or call.needs_locks
         session.suspended = session.suspended or suspends
+        if self.convoys.takes(session, call, block, index):
+            return
+        self._carry_out_alone(session, call, block, index, suspends=suspends)
+
+    def _carry_out_alone(
+        self, session: Session, call: Call, block: Block, index: int, *, suspends: bool
+    ) -> None:
         Work(self, session, call, self._steps(session, call), block, index, suspends=suspends).step(None)
 
     def _steps(self, session: Session, call: Call) -> Steps:
@@ -104,6 +114,39 @@ class Coordinator:
         if call.is_interactive:
             return interact(call.conduct, self.number, self.counters, session.context)
         return transact(call, self.number, lock_reads=self.lock_reads, counters=self.counters)
+
+    def send_convoy(self, members: list[Member], road: Road) -> None:
+        """Has commands carried out that travel together."""
+        proxy = self.proxy
+        call = ConvoyCall(
+            COMMANDS["exec"], [b"EXEC"], 0, proxy.slot_table, len(proxy.backends), members=members
+        )
+        _Convoy(self, call, road).step(None)
+
+    def disband(self, members: list[Member]) -> None:
+        """Has each of some commands carried out by itself."""
+        for member in members:
+            self._carry_out_alone(member.session, member.call, *member.place, suspends=True)
+            self.ends(member)
+
+    def answer(self, asked: Work | Member, value: Any) -> None:
+        """Gives a client the reply with this value to what it has asked."""
+        call, session = asked.call, asked.session
+        call.done()
+        if isinstance(value, CommandError):
+            self.proxy.counters.fail(call.command, value)
+        block, index = asked.place
+        reply = asked.encode(value)
+        if not call.command.internal:
+            took_ns = clock.perf_counter_ns() - asked.begun_ns
+            self.proxy.log.done(session, call.command, call.args, took_ns, reply)
+        if asked.suspends:
+            session.resume(block, index, reply)
+        else:
+            block[index] = reply
+            if session.tracker is not None:
+                session.tracker.release()
+            block.owner.deliver()
 
     @property
     def lock_reads(self) -> bool:
@@ -176,11 +219,11 @@ class Work:
         self.place = (block, index)
         # What the session was when it sent the command decides how the reply looks.
         self.encode = session.encode
-        self._begun_ns = clock.perf_counter_ns()
+        self.begun_ns = clock.perf_counter_ns()
         self._awaited: dict[int, tuple[Block, int]] = {}
         self._lives: dict[int, int] = {}
         """Of shards that look at something under locks, the processes that do."""
-        self._suspends = suspends
+        self.suspends = suspends
         self._nested = False
         self._context = wire.part_context(session.context, call.db, looks=call.command.looks)
         self._explores = call.is_interactive or call.spreads
@@ -280,18 +323,29 @@ class Work:
     def _finish(self, value: Any) -> None:
         self.coordinator.ends(self)
         self.coordinator.exploring -= self._explores
-        self.call.done()
-        if isinstance(value, CommandError):
-            self.proxy.counters.fail(self.call.command, value)
-        block, index = self.place
-        reply = self.encode(value)
-        took_ns = clock.perf_counter_ns() - self._begun_ns
-        if not self.call.command.internal:
-            self.proxy.log.done(self.session, self.call.command, self.call.args, took_ns, reply)
-        if self._suspends:
-            self.session.resume(block, index, reply)
-        else:
-            block[index] = reply
-            if self.session.tracker is not None:
-                self.session.tracker.release()
-            block.owner.deliver()
+        self.coordinator.answer(self, value)
+
+
+class _Convoy(Work):
+    """Commands of several clients on their way together."""
+
+    def __init__(self, coordinator: Coordinator, call: ConvoyCall, road: Road) -> None:
+        steps = try_once(call, coordinator.number)
+        nobody = cast("Session", _NoClient())
+        super().__init__(coordinator, nobody, call, steps, new_block(NOBODY, 1), 0, suspends=False)
+        self._members = call.members
+        self._road = road
+
+    def _finish(self, value: Any) -> None:
+        coordinator, members = self.coordinator, self._members
+        coordinator.ends(self)
+        coordinator.convoys.arrived(members, self._road)
+        if value is BUSY:
+            coordinator.counters.retries += 1
+            coordinator.disband(members)
+            return
+        coordinator.counters.commands += len(members)
+        values = [value] * len(members) if isinstance(value, CommandError) else value
+        for member, found in zip(members, values, strict=True):
+            coordinator.ends(member)
+            coordinator.answer(member, found)

@@ -178,13 +178,17 @@ class Interaction:
             yield Forget(self.transaction, changed)
 
 
-@dataclass(frozen=True)
+@dataclass
 class ScriptCall(Call):
     """A script that may reach any key, or whose keys lie on several shards."""
 
     @property
     def is_interactive(self) -> bool:
         return True
+
+    @property
+    def has_single_hop(self) -> bool:
+        return False
 
     @property
     def needs_locks(self) -> bool:

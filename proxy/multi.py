@@ -364,7 +364,7 @@ class Execution:
         self.proxy.send(self.proxy.backends[shard], [code, watcher, requests], block, index)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class ExecCall(Call):
     """The queued commands as one call over several shards."""
 
@@ -385,6 +385,14 @@ class ExecCall(Call):
     @property
     def writes(self) -> bool:
         return self.execution.queue.writes
+
+    @property
+    def has_single_hop(self) -> bool:
+        return self.execution.has_set_out and not self.execution.is_interactive
+
+    @property
+    def needs_memory(self) -> bool:
+        return any(command.needs_memory for command, _ in self.execution.queue.requests)
 
     @property
     def needs_locks(self) -> bool:

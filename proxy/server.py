@@ -435,6 +435,8 @@ class Proxy:
 
     def _flush(self) -> None:
         self.take_arrivals()
+        if self.coordinator.convoys.gathering:
+            self.coordinator.convoys.depart()
         self.flush_scheduled = False
         for backend in self.backends:
             backend.flush()

@@ -24,7 +24,7 @@ _REMEMBERED = 100
 """Snapshots whose outcome is kept for who asks late."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class CutCall(Call):
     """What has to be done on all shards at one moment, though it changes nothing."""
 

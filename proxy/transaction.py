@@ -68,11 +68,15 @@ def transact(
                  that find in one hop what the next one looks at always do.
     """
     counters.commands += 1
-    keys, whole = call.locks()
-    # What a shard answers even while a script keeps it busy must not wait for locks.
-    lock_reads = lock_reads and not call.command.flags & Flag.ALLOW_BUSY
-    if not call.writes and not call.needs_locks and not (lock_reads and keys):
-        return (yield from _look(call))
+    if not call.writes and not call.needs_locks:
+        # What a shard answers even while a script keeps it busy must not wait for locks.
+        if not lock_reads or call.command.flags & Flag.ALLOW_BUSY:
+            return (yield from _look(call))
+        keys, whole = call.locks()
+        if not keys:
+            return (yield from _look(call))
+    else:
+        keys, whole = call.locks()
     attempt = 0
     while True:
         attempt += 1
@@ -83,14 +87,21 @@ def transact(
         reply = yield from _attempt(call, number(), keys, whole, wait=with_token)
         if with_token:
             yield GiveToken()
-        if reply is not _BUSY:
+        if reply is not BUSY:
             return reply
         counters.retries += 1
         low, high = _BACKOFF_MS
         yield Pause(random.uniform(low, high) * 2**attempt)  # noqa: S311
 
 
-_BUSY = object()
+BUSY = object()
+"""What comes of a try that has found a lock taken. It holds nothing any more."""
+
+
+def try_once(call: Call, number: Callable[[], Transaction]) -> Generator[Action, Any, Any]:
+    """The same for a command that locks keys, if it can have all of them at once; else returns BUSY."""
+    keys, whole = call.locks()
+    return (yield from _attempt(call, number(), keys, whole, wait=False))
 
 
 def _look(call: Call) -> Generator[Action, Any, Any]:
@@ -109,7 +120,7 @@ def _look(call: Call) -> Generator[Action, Any, Any]:
 def _attempt(
     call: Call, transaction: Transaction, keys: dict[int, list[LockKey]], whole: bool, *, wait: bool
 ) -> Generator[Action, Any, Any]:
-    """Locks, carries out the plan, unlocks. Returns the reply's value, or `_BUSY`."""
+    """Locks, carries out the plan, unlocks. Returns the reply's value, or BUSY."""
     plan = call.plan()
     locked: list[int] = []
     try:
@@ -166,7 +177,7 @@ def _refusal(values: dict[int, Any]) -> Any:
     refused = [answer for answer in values.values() if not isinstance(answer, list)]
     if False in refused:
         return NULL_ARRAY
-    return next((answer for answer in refused if isinstance(answer, CommandError)), _BUSY)
+    return next((answer for answer in refused if isinstance(answer, CommandError)), BUSY)
 
 
 def _further_keys(call: Call, hop: Hop) -> dict[int, list[LockKey]]:

@@ -122,6 +122,9 @@ MAX_QUEUED_COMMANDS = 1024 * 1024
 FORGET_AFTER_S = 0.1
 """How long a coordinator gathers transactions that are carried out everywhere before it says so."""
 
+CONVOY_MEMBERS = 64
+"""So many commands over several shards are carried out as one transaction at most."""
+
 # -- slots that move to another shard ---------------------------------------------------------
 
 MOVE_WEIGHT = 500

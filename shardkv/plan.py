@@ -35,7 +35,7 @@ Values = dict[int, list[Any]]
 """The values of those requests, by shard, in the same order."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Read:
     """A hop that looks.
 
@@ -47,7 +47,7 @@ class Read:
     keys: dict[int, list[bytes]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Write:
     """The last hop: changes, made on all its shards or on none."""
 
@@ -58,7 +58,7 @@ Hop = Read | Write
 Plan = Generator[Hop, Values, Any]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Call:
     """A client's command, as a plan sees it."""
 
@@ -80,6 +80,16 @@ class Call:
     def watching(self) -> frozenset[int]:
         """The shards that watch keys for it."""
         return frozenset()
+
+    @property
+    def has_single_hop(self) -> bool:
+        """Whether it is known beforehand what each shard has to do for it."""
+        return self.command.plan in SINGLE_HOP
+
+    @property
+    def needs_memory(self) -> bool:
+        """Whether it may be refused because there is no memory."""
+        return self.command.needs_memory
 
     @property
     def needs_locks(self) -> bool:

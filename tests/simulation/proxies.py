@@ -206,6 +206,8 @@ class ProxyProcess:
 
     def events(self) -> Iterator[Event]:
         yield from self.loop.events()
+        if self.coordinator.convoys.gathering:
+            yield self.coordinator.convoys.depart
         if self.channel.to_process:
             yield self.supervision._receive
         for backend in [*self.backends, *self._coming.values()]:
@@ -222,6 +224,10 @@ class ProxyProcess:
             self.loop.call_later(0, fill_error, (block, index), errors.shard_down(backend.shard))
         else:
             backend.link.ask(request, (block, index))
+
+    def flush_soon(self) -> None:
+        # Convoys depart when the scheduler likes.
+        pass
 
     def tell(self, shard: int, request: list[Any]) -> None:
         self.send(self.backends[shard], request, new_block(NOBODY, 1, ValueBlock), 0)
