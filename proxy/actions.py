@@ -40,6 +40,9 @@ class Prepare:
     was touched answers False, and locks nothing."""
     holding: frozenset[int] = frozenset()
     """The shards that hold locks for it already, and answer with an error if they have lost them."""
+    several: bool = False
+    """Whether it is made of several commands. A key that somebody waits for data of counts as locked then: he
+    has to see what comes between them."""
 
     def messages(self, context: int) -> dict[int, list[Any]]:
         """The request to each shard."""
@@ -49,7 +52,7 @@ class Prepare:
                 context,
                 "prepare",
                 self.transaction,
-                [self.exclusive, self.whole, self.wait, shard in self.holding],
+                [self.exclusive, self.whole, self.wait, shard in self.holding, self.several],
                 locks,
                 coded(context, self.parts.get(shard, [])),
                 [participants, coded(context, self.pledge[shard])] if shard in self.pledge else None,

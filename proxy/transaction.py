@@ -99,9 +99,10 @@ BUSY = object()
 
 
 def try_once(call: Call, number: Callable[[], Transaction]) -> Generator[Action, Any, Any]:
-    """The same for a command that locks keys, if it can have all of them at once; else returns BUSY."""
+    """The same for a call that is made of several commands, if it can have all locks at once; else returns
+    BUSY."""
     keys, whole = call.locks()
-    return (yield from _attempt(call, number(), keys, whole, wait=False))
+    return (yield from _attempt(call, number(), keys, whole, wait=False, several=True))
 
 
 def _look(call: Call) -> Generator[Action, Any, Any]:
@@ -118,7 +119,13 @@ def _look(call: Call) -> Generator[Action, Any, Any]:
 
 
 def _attempt(
-    call: Call, transaction: Transaction, keys: dict[int, list[LockKey]], whole: bool, *, wait: bool
+    call: Call,
+    transaction: Transaction,
+    keys: dict[int, list[LockKey]],
+    whole: bool,
+    *,
+    wait: bool,
+    several: bool = False,
 ) -> Generator[Action, Any, Any]:
     """Locks, carries out the plan, unlocks. Returns the reply's value, or BUSY."""
     plan = call.plan()
@@ -140,6 +147,7 @@ def _attempt(
                     call.watcher,
                     call.watching if not locked else frozenset(),
                     frozenset(locked),
+                    several,
                 )
                 values = yield prepare
                 granted = [shard for shard, answers in values.items() if isinstance(answers, list)]

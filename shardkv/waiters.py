@@ -98,6 +98,10 @@ class Waiters:
                 if not self.on_loss[place]:
                     del self.on_loss[place]
 
+    def wait_for_any(self, places: list[LockKey]) -> bool:
+        """Whether anybody waits for any of these keys."""
+        return bool(self._queues) and not self._queues.keys().isdisjoint(places)
+
     def find(self, identity: Transaction) -> Waiter | None:
         """The waiting request of that identity, if it is there."""
         return self._by_identity.get(identity)

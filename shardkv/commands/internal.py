@@ -44,14 +44,15 @@ def prepare(db: Database, args: list[Any]) -> Any:
     """Locks `keys`, a list of [database, key], for a transaction, runs requests under the lock, and pledges
     others.
 
-    mode       [exclusive, whole shard, wait, whether it holds locks here already]
+    mode       [exclusive, whole shard, wait, whether it holds locks here already, whether several commands
+               make the transaction]
     pledge     None or [participants, requests]
     watcher    None or the client whose watched keys must be as they were
 
     Returns the list of the requests' encoded values; None if a lock is taken and the claim does not wait;
     False if a watched key was touched.
     """
-    _, transaction, (exclusive, whole, wait, holds), keys, requests, pledge, watcher = args
+    _, transaction, (exclusive, whole, wait, holds, several), keys, requests, pledge, watcher = args
     shard: Shard = db.shard  # type: ignore[assignment]
     owner = owner_of(transaction)
     if holds:
@@ -63,6 +64,9 @@ def prepare(db: Database, args: list[Any]) -> Any:
         return False
     args[0] = pack_code(pack_context(db.index, RAW), COMMANDS["prepare"].id, 0)
     lock_names = [(index, key) for index, key in keys]
+    if several and shard.serving.waiters.wait_for_any(lock_names):
+        # Whoever waits for data of a key gets to see it after each command.
+        return None
     locked = shard.transactions.claim(
         owner,
         lock_names,

@@ -59,8 +59,10 @@ class Door:
         [reply] = self.shard.run([request], self)
         return Ticket(self, ticket, number) if reply is None else unpack_raw(reply)
 
-    def lock(self, transaction: list[int], *keys: bytes, exclusive: bool = True) -> Any:
-        mode = [exclusive, False, False, False]
+    def lock(
+        self, transaction: list[int], *keys: bytes, exclusive: bool = True, several: bool = False
+    ) -> Any:
+        mode = [exclusive, False, False, False, several]
         return self.internal("prepare", transaction, mode, [[0, key] for key in keys], [], None, None)
 
     def release(self, transaction: list[int]) -> None:
@@ -420,3 +422,13 @@ def test_replies_are_in_the_protocol_of_the_client(door: Door) -> None:
         reader = hiredis.Reader()
         reader.feed(door.late[-1].reply)
         assert reader.gets() == expected
+
+
+def test_what_is_made_of_several_commands_does_not_get_a_key_that_somebody_waits_for(door: Door) -> None:
+    assert door.lock(T1, b"b", several=True) == []
+    door.release(T1)
+    door.ask("BLPOP", "a", 0)
+    assert door.lock(T1, b"b", b"a", several=True) is None
+    assert not door.shard.locks
+    assert door.lock(T1, b"b", several=True) == []
+    assert door.lock(T2, b"a") == []
