@@ -111,10 +111,12 @@ class CommandLog:
         self, session: Session, command: Command, args: Sequence[Any], took_ns: int, reply: bytes
     ) -> None:
         """A command is done that took so long here; those that wait are not slow by that."""
-        if self.proxy.config.latency_tracking:
-            count(self.proxy.counters.of(command).durations, took_ns)
-        if not command.flags & Flag.BLOCKING:
-            self.proxy.events.add(event_of(command), took_ns)
+        proxy = self.proxy
+        if proxy.config.latency_tracking:
+            count(proxy.counters.of(command).durations, took_ns)
+        if not command.may_block:
+            if took_ns >= proxy.events.threshold_ns:
+                proxy.events.add(event_of(command), took_ns)
             if took_ns >= self.slow_ns:
                 self._look_at_time(session, command, args, took_ns)
         if len(reply) >= self.large_reply_bytes:

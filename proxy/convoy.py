@@ -39,7 +39,14 @@ class Member:
     __slots__ = ("begun_ns", "call", "encode", "keys", "names", "parts", "place", "plan", "session", "start")
 
     def __init__(
-        self, session: Session, call: Call, plan: Plan, parts: Parts, block: Block, index: int
+        self,
+        session: Session,
+        call: Call,
+        plan: Plan,
+        parts: Parts,
+        keys: dict[int, list[LockKey]],
+        block: Block,
+        index: int,
     ) -> None:
         self.session = session
         self.call = call
@@ -50,7 +57,7 @@ class Member:
         self.begun_ns = clock.perf_counter_ns()
         context = part_context(session.context, call.db, looks=call.command.looks)
         self.parts = {shard: coded(context, requests) for shard, requests in parts.items()}
-        self.keys, _ = call.locks()
+        self.keys = keys
         self.names = [name for names in self.keys.values() for name in names]
         self.start: dict[int, int] = {}
         """Where its requests begin among those of each shard."""
@@ -138,9 +145,10 @@ class Convoys:
         except CommandError:
             # It will say so again.
             return False
-        if not isinstance(hop, Write) or len(hop.parts) < 2 or call.locks()[1]:
+        keys, whole = call.locks()
+        if not isinstance(hop, Write) or len(hop.parts) < 2 or whole:
             return False
-        member = Member(session, call, plan, hop.parts, block, index)
+        member = Member(session, call, plan, hop.parts, keys, block, index)
         road = tuple(sorted(hop.parts)), call.needs_memory
         self.gathering.setdefault(road, []).append(member)
         self.coordinator.begins(member)

@@ -36,7 +36,7 @@ def authenticated(session: Session, command: Command, args: list[Any]) -> None:
 def queueing(session: Session, command: Command, args: list[Any]) -> None:
     """Some commands cannot be part of a transaction. Those that are carried out at once, queue or not, have
     errors of their own."""
-    if session.queue is not None and command.flags & Flag.NO_MULTI and command.name not in NOT_QUEUED:
+    if session.queue is not None and not command.can_be_queued and command.name not in NOT_QUEUED:
         raise CommandError(errors.NOT_IN_MULTI)
 
 
@@ -66,9 +66,9 @@ def memory(session: Session, command: Command, args: list[Any]) -> None:
         return
     queue = session.queue
     if queue is not None and command.name == "exec":
-        requests = [(one, words) for one, words in queue.requests if one.flags & Flag.DENYOOM]
+        requests = [(one, words) for one, words in queue.requests if one.needs_memory]
     elif (queue is not None and command.name not in NOT_QUEUED) or (
-        command.flags & Flag.DENYOOM and len(_shards(session, command, args)) > 1
+        command.needs_memory and len(_shards(session, command, args)) > 1
     ):
         requests = [(command, args)]
     else:

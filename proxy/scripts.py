@@ -55,13 +55,17 @@ class Scripts:
 
     def roams(self, command: Command, args: list[Any]) -> bool:
         """Whether a command runs a script that may touch keys of several shards."""
-        if not command.runs_script or len(self.proxy.backends) == 1:
+        if not command.runs_script:
             return False
-        if not self._contained.get(args[1], False):
-            return True
         slot_table = self.proxy.slot_table
         shards = {slot_table[slot_of(args[position])] for position in command.key_positions(args)}
-        return len(shards) != 1
+        return self.roams_from(shards, args)
+
+    def roams_from(self, shards: set[int], args: list[Any]) -> bool:
+        """The same for one that certainly runs a script, with its keys on these shards."""
+        if len(self.proxy.backends) == 1:
+            return False
+        return len(shards) != 1 or not self._contained.get(args[1], False)
 
     def _study(self, body: bytes) -> None:
         if body not in self._contained:

@@ -374,20 +374,21 @@ class Proxy:
 
         False if the shard takes no more now.
         """
-        if command.group == "scripting":
-            if not self.scripts.ready_for(command, args):
-                return False
-            if self.scripts.roams(command, args):
-                script = ScriptCall(
-                    command, args, session.db, self.slot_table, len(self.backends), session.acting
-                )
-                self.coordinator.start(session, script, block, index)
-                return True
         positions = command.route_positions(args)
         slots = [slot_of(args[position]) for position in positions]
         shards = {self.slot_table[slot] for slot in slots}
-        if any(self.backends[shard].congested for shard in shards):
-            return False
+        if command.group == "scripting":
+            if not self.scripts.ready_for(command, args):
+                return False
+            if command.runs_script and self.scripts.roams_from(shards, args):
+                script = ScriptCall(
+                    command, args, session.db, self.slot_table, len(self.backends), slots, session.acting
+                )
+                self.coordinator.start(session, script, block, index)
+                return True
+        for shard in shards:
+            if self.backends[shard].congested:
+                return False
         if command.waits is not None and self.blocking.start(session, command, args, slots, block, index):
             return True
         if len(self.backends) == 1 or (len(shards) == 1 and not command.spreads(args)):
@@ -397,7 +398,7 @@ class Proxy:
             return True
         if command.plan is None:
             raise AssertionError(f"{command.name} has no plan for several shards")
-        call = Call(command, args, session.db, self.slot_table, len(self.backends))
+        call = Call(command, args, session.db, self.slot_table, len(self.backends), slots)
         self.coordinator.start(session, call, block, index)
         return True
 

@@ -369,6 +369,11 @@ class Session(Connection):
         self.acting = None if self.rights is None else self.user
         self.admitted = user is not None and (self.authenticated or users.lets_in_anybody)
         self.reader.restricted = not self.admitted
+        self.settle_queue()
+
+    def settle_queue(self) -> None:
+        """The same where only the queue, or its absence, is new."""
+        tracker = self.tracker
         # Whether every gate is open and each request gets a reply: then the fast way is the right one.
         open_to_all = (
             self.admitted

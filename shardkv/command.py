@@ -262,6 +262,8 @@ class Command:
         self.may_block = bool(self.flags & Flag.BLOCKING)
         self.only_reads = bool(self.flags & Flag.READONLY)
         self.needs_memory = bool(self.flags & Flag.DENYOOM)
+        self.is_fast = bool(self.flags & Flag.FAST)
+        self.can_be_queued = not self.flags & Flag.NO_MULTI
         self.looks = not self.flags & Flag.WRITE
         """Whether what it looks at is what its client has read, and not what it needs in order to write."""
         self.code = self.id << SLOT_BITS

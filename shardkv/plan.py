@@ -68,6 +68,8 @@ class Call:
     db: int
     slot_table: list[int] = field(repr=False)
     shards: int
+    slots: list[int] | None = None
+    """The slots of what `positions` finds, in the request's order, if they are known."""
     user: bytes | None = None
     """Whose rights limit what a script does that it runs; None if nobody's."""
 
@@ -155,9 +157,11 @@ class Call:
     def positions(self) -> dict[int, list[int]]:
         """The positions of the command's keys in its request, or of its channel, by shard."""
         args, slot_table = self.args, self.slot_table
+        positions = self.command.route_positions(args)
+        slots = self.slots if self.slots is not None else [slot_of(args[position]) for position in positions]
         found: dict[int, list[int]] = {}
-        for position in self.command.route_positions(args):
-            shard = slot_table[slot_of(args[position])]
+        for position, slot in zip(positions, slots, strict=True):
+            shard = slot_table[slot]
             if shard in found:
                 found[shard].append(position)
             else:
@@ -167,11 +171,14 @@ class Call:
     def by_shard(self) -> Parts:
         """The same command for each shard, with the shard's own keys and what follows each of them up to the
         next key. For commands that are a name and a list of keys, or of keys and values."""
-        step = self.command.keys[0].step
-        return {
-            shard: [[self.args[0], *(arg for at in positions for arg in self.args[at : at + step])]]
-            for shard, positions in self.positions.items()
-        }
+        args, step = self.args, self.command.keys[0].step
+        parts: Parts = {}
+        for shard, positions in self.positions.items():
+            words = [args[0]]
+            for at in positions:
+                words += args[at : at + step]
+            parts[shard] = [words]
+        return parts
 
     def run_of(self, slot: int, most: int) -> tuple[int, int]:
         """The shard that owns a slot, and the first slot after it that another owns, or that is `most` on."""

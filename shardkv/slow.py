@@ -137,7 +137,7 @@ _FOR_EACH_KEY: Final = "O(N) where N is the number of keys"
 
 def event_of(command: Command) -> str:
     """What LATENCY calls the event that a command is slow."""
-    return "fast-command" if command.flags & Flag.FAST else "command"
+    return "fast-command" if command.is_fast else "command"
 
 
 def _is_parked(args: list[Any], reply: Reply) -> bool:

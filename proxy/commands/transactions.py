@@ -33,7 +33,7 @@ def multi(session: Session, args: list[Any]) -> Any:
     if session.queue is not None:
         raise CommandError(errors.NESTED_MULTI)
     session.queue = Queue()
-    session.settle()
+    session.settle_queue()
     return OK
 
 
@@ -51,7 +51,7 @@ def exec_(session: Session, args: list[Any]) -> Any:
     if queue is None:
         raise CommandError(errors.EXEC_WITHOUT_MULTI)
     session.queue = None
-    session.settle()
+    session.settle_queue()
     if queue.is_broken:
         session.unwatch()
         raise CommandError(errors.EXEC_ABORTED)
@@ -72,7 +72,7 @@ def discard(session: Session, args: list[Any]) -> Any:
     if session.queue is None:
         raise CommandError(errors.DISCARD_WITHOUT_MULTI)
     session.queue = None
-    session.settle()
+    session.settle_queue()
     session.unwatch()
     return OK
 
