@@ -27,10 +27,10 @@ from proxy.actions import (
 )
 from proxy.transaction import Counters, answered
 from shardkv.command import lookup
-from shardkv.commands import remote_script
+from shardkv.commands import carried_script, remote_script
 from shardkv.errors import CommandError, caught
 from shardkv.locks import LockKey, Transaction
-from shardkv.plan import Call, Read, coded
+from shardkv.plan import Call, Plan, Read, coded
 from shardkv.resp.replies import Encoded, raw, unpack_raw
 from shardkv.slots import SLOT_BITS
 from shardkv.wire import RAW, Batch, part_context, unpack_context
@@ -197,6 +197,33 @@ class ScriptCall(Call):
     def conduct(self, interaction: Interaction) -> Steps:
         # Its keys are locked as it comes to them; as the holder of the token it can wait for any.
         return (yield from interaction.perform(self, interaction.context(self)))
+
+
+@dataclass
+class CarriedScript(Call):
+    """A script that reaches no keys but those it declares, which lie on several shards (see
+    shardkv.commands.carried_script). The value of its reply may be `NEEDS_TOKEN`."""
+
+    context: int = 0
+    """The client's session's."""
+
+    @property
+    def needs_locks(self) -> bool:
+        return True
+
+    @property
+    def has_single_hop(self) -> bool:
+        return False
+
+    def plan(self) -> Plan:
+        context = part_context(self.context, self.db, looks=self.command.looks)
+        [request] = coded(context, [self.args])
+        return carried_script.plan_script(self, request)
+
+    @property
+    def with_token(self) -> ScriptCall:
+        """The same as a script that may do anything."""
+        return ScriptCall(self.command, self.args, self.db, self.slot_table, self.shards, self.slots)
 
 
 def _some_shard(call: Call) -> int:

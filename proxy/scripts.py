@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from proxy.interactive import CarriedScript, ScriptCall
 from proxy.supervision import topic
 from shardkv import control, limits
 from shardkv.command import COMMANDS, Command
@@ -23,6 +24,8 @@ from shardkv.wire import RAW, pack_context
 if TYPE_CHECKING:
     from proxy.backend import Backend
     from proxy.server import Proxy
+    from proxy.session import Session
+    from shardkv.plan import Call
 
 _EVALUATE = frozenset({"eval", "eval_ro"})
 
@@ -66,6 +69,20 @@ class Scripts:
         if len(self.proxy.backends) == 1:
             return False
         return len(shards) != 1 or not self._contained.get(args[1], False)
+
+    def call(self, session: Session, command: Command, args: list[Any], slots: list[int]) -> Call:
+        """How a script is carried out that roams; `slots` are those of its keys.
+
+        One that touches no keys but its own is run as if all of them were on one shard, unless clients are
+        told of changes or of what they have read, which would then come from the wrong shard or by another
+        name, or the rights of its user limit it, so that its calls are not known beforehand.
+        """
+        proxy = self.proxy
+        place = session.db, proxy.slot_table, len(proxy.backends), slots
+        told = session.tracker is not None or proxy.config.notify_keyspace_events
+        if slots and self._contained.get(args[1], False) and not told and session.acting is None:
+            return CarriedScript(command, args, *place, context=session.context)
+        return ScriptCall(command, args, *place, session.acting)
 
     def _study(self, body: bytes) -> None:
         if body not in self._contained:

@@ -23,7 +23,6 @@ from proxy.connection import Connection
 from proxy.coordinator import Coordinator
 from proxy.counters import Counters, Rates
 from proxy.gates import GATES
-from proxy.interactive import ScriptCall
 from proxy.listeners import Listeners
 from proxy.monitoring import Monitoring
 from proxy.moving import Gate, Move
@@ -381,9 +380,7 @@ class Proxy:
             if not self.scripts.ready_for(command, args):
                 return False
             if command.runs_script and self.scripts.roams_from(shards, args):
-                script = ScriptCall(
-                    command, args, session.db, self.slot_table, len(self.backends), slots, session.acting
-                )
+                script = self.scripts.call(session, command, args, slots)
                 self.coordinator.start(session, script, block, index)
                 return True
         for shard in shards:

@@ -121,6 +121,8 @@ def _restore(db: Database, slot: int, key: bytes, value: Value | None, at_ms: in
     db.deadlines.remove(key)
     if value is None:
         db.slots[slot].pop(key, None)
+        if db.marks:
+            db.marks[slot].pop(key, None)
         return
     db.slots[slot][key] = value
     db.watch_fields(key, value)

@@ -125,6 +125,9 @@ FORGET_AFTER_S = 0.1
 CONVOY_MEMBERS = 64
 """So many commands over several shards are carried out as one transaction at most."""
 
+PORTABLE_BYTES = 64 * 1024
+"""A key goes to a script that runs on another shard if what builds it is no longer."""
+
 # -- slots that move to another shard ---------------------------------------------------------
 
 MOVE_WEIGHT = 500
