@@ -27,11 +27,10 @@ from proxy.actions import (
 )
 from proxy.backend import NOBODY, Block, ValueBlock, new_block
 from proxy.convoy import ConvoyCall, Convoys, Member, Road
-from proxy.interactive import CarriedScript, Steps, interact
+from proxy.interactive import CarriedScript, ScriptCall, Steps, carry, interact
 from proxy.transaction import BUSY, Counters, transact, try_once
 from shardkv import clock, errors, limits, wire
 from shardkv.command import COMMANDS
-from shardkv.commands.carried_script import NEEDS_TOKEN
 from shardkv.errors import CommandError
 from shardkv.locks import Transaction
 from shardkv.plan import Call, Parts, coded
@@ -113,19 +112,15 @@ class Coordinator:
     def _steps(self, session: Session, call: Call) -> Steps:
         """The state machine that carries a call of a client out."""
         if isinstance(call, CarriedScript):
-            return self._carry(call)
+            return carry(call, self.number, self.counters, self._with_token)
         if call.is_interactive:
             return interact(call.conduct, self.number, self.counters, session.context)
         return transact(call, self.number, lock_reads=self.lock_reads, counters=self.counters)
 
-    def _carry(self, call: CarriedScript) -> Steps:
-        """Has a script carried out without the token if that can be, and else with it."""
-        reply = yield from transact(call, self.number, lock_reads=True, counters=self.counters)
-        if reply is not NEEDS_TOKEN:
-            return reply
-        self.counters.commands -= 1
+    def _with_token(self, script: ScriptCall, context: int) -> Steps:
+        """Carries out a script that turns out to need the token."""
         self.exploring += 1
-        reply = yield from interact(call.with_token.conduct, self.number, self.counters, call.context)
+        reply = yield from interact(script.conduct, self.number, self.counters, context)
         self.exploring -= 1
         return reply
 

@@ -25,7 +25,7 @@ from proxy.actions import (
     Step,
     TakeToken,
 )
-from proxy.transaction import Counters, answered
+from proxy.transaction import Counters, answered, transact
 from shardkv.command import lookup
 from shardkv.commands import carried_script, remote_script
 from shardkv.errors import CommandError, caught
@@ -220,10 +220,21 @@ class CarriedScript(Call):
         [request] = coded(context, [self.args])
         return carried_script.plan_script(self, request)
 
-    @property
-    def with_token(self) -> ScriptCall:
-        """The same as a script that may do anything."""
-        return ScriptCall(self.command, self.args, self.db, self.slot_table, self.shards, self.slots)
+
+def carry(
+    call: CarriedScript,
+    number: Callable[[], Transaction],
+    counters: Counters,
+    with_token: Callable[[ScriptCall, int], Steps],
+) -> Steps:
+    """Carries out a script without the token if that can be; else as one that may do anything, which
+    `with_token` does, given it and its client's session's context. Returns the reply's value."""
+    reply = yield from transact(call, number, lock_reads=True, counters=counters)
+    if reply is not carried_script.NEEDS_TOKEN:
+        return reply
+    counters.commands -= 1
+    script = ScriptCall(call.command, call.args, call.db, call.slot_table, call.shards, call.slots)
+    return (yield from with_token(script, call.context))
 
 
 def _some_shard(call: Call) -> int:

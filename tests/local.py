@@ -31,7 +31,7 @@ from proxy.actions import (
     TakeToken,
     internal,
 )
-from proxy.interactive import ScriptCall, Steps, interact
+from proxy.interactive import CarriedScript, ScriptCall, Steps, carry, interact
 from proxy.transaction import Counters, transact
 from shardkv import commands, wire
 from shardkv.command import COMMANDS, Command, Place, number_commands
@@ -145,16 +145,22 @@ class Local:
             return encode(error)
         slots = [slot_of(args[position]) for position in command.route_positions(args)]
         shards = {self.slot_table[slot] for slot in slots}
-        is_contained = len(shards) == 1 and command.name == "eval" and reaches_only_its_keys(args[1])
-        if command.runs_script and len(self.shards) > 1 and not is_contained:
-            script = ScriptCall(command, args, self.db, self.slot_table, len(self.shards))
-            return encode(self._drive(interact(script.conduct, self._number, Counters())))
+        is_contained = command.name == "eval" and reaches_only_its_keys(args[1])
+        if command.runs_script and len(self.shards) > 1 and (len(shards) != 1 or not is_contained):
+            place = self.db, self.slot_table, len(self.shards), slots
+            if is_contained and slots:
+                carried = CarriedScript(command, args, *place)
+                return encode(self._drive(carry(carried, self._number, Counters(), self._with_token)))
+            return encode(self._drive(self._with_token(ScriptCall(command, args, *place))))
         if len(self.shards) == 1 or (len(shards) == 1 and not command.spreads(args)):
             code = wire.pack_code(wire.pack_context(self.db, protocol), command.id, slots[0] if slots else 0)
             [reply] = self._run(shards.pop() if shards else 0, [[code, *args[1:]]])
             return reply
         assert command.plan is not None, f"{command.name} has no plan for several shards"
         return encode(self._transact(Call(command, args, self.db, self.slot_table, len(self.shards))))
+
+    def _with_token(self, script: ScriptCall, context: int = 0) -> Steps:
+        return interact(script.conduct, self._number, Counters(), context)
 
     def _run(self, shard: int, batch: list[list[Any]]) -> list[bytes]:
         travelled = wire.decode_batch(msgspec.msgpack.encode(batch))

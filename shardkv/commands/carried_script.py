@@ -20,10 +20,10 @@ from shardkv.commands.script_host import ShardHost
 from shardkv.drafts import Draft
 from shardkv.errors import CommandError, caught
 from shardkv.keyspace import Database
-from shardkv.plan import Call, Parts, Plan, Read, Write, check
+from shardkv.plan import Call, Parts, Plan, Read, Write, check, coded
 from shardkv.resp.replies import raw, unpack_raw
 from shardkv.scripts import Running
-from shardkv.slots import SLOT_BITS, SLOT_MASK, slot_of
+from shardkv.slots import SLOT_BITS, SLOT_MASK
 from shardkv.values import recreate
 from shardkv.wire import RAW, pack_context, unpack_context
 
@@ -60,17 +60,20 @@ def plan_script(call: Call, request: list[Any]) -> Plan:
 
 
 def _changes(call: Call, effects: list[list[Any]]) -> Parts | None:
-    """What each shard has to do; None if a change concerns several."""
+    """What each shard has to do; None if a change needs to know what several shards hold."""
     parts: Parts = {}
     for index, words in effects:
-        changes = lookup(words)
-        assert changes is not None
-        slots = [slot_of(words[position]) for position in changes.key_positions(words)]
-        shards = {call.slot_table[slot] for slot in slots}
-        if len(shards) != 1:
+        change = lookup(words)
+        assert change is not None
+        part = Call(change, words, index, call.slot_table, call.shards)
+        if len(part.positions) == 1:
+            by_shard = {shard: [words] for shard in part.positions}
+        elif part.has_single_hop and part.positions:
+            by_shard = part.by_shard()
+        else:
             return None
-        code = pack_context(index, RAW) | changes.code | (slots[0] if changes.one_key else 0)
-        parts.setdefault(shards.pop(), []).append([code, *words[1:]])
+        for shard, requests in by_shard.items():
+            parts.setdefault(shard, []).extend(coded(pack_context(index, RAW), requests))
     return parts
 
 
