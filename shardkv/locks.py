@@ -41,6 +41,8 @@ class Locks:
         self._shared: Counter[LockKey] = Counter()
         self._waiting: Counter[LockKey] = Counter()
         self._whole_waiting = 0
+        self._whole_held = 0
+        """How many hold the whole shard."""
 
     def __bool__(self) -> bool:
         """Whether any request must be looked at at all."""
@@ -52,9 +54,8 @@ class Locks:
         """Whether a request for these keys (or for the whole shard) has to wait."""
         if self._whole_waiting or (whole and self._waiting):
             return True
-        for held in self.held.values():
-            if held.whole and (writes or held.exclusive):
-                return True
+        if self._whole_held and any(held.whole and (writes or held.exclusive) for held in self.held.values()):
+            return True
         if whole:
             return any(writes or held.exclusive for held in self.held.values())
         exclusive, shared, waiting = self._exclusive, self._shared, self._waiting
@@ -107,8 +108,10 @@ class Locks:
         if self._blocked(owner, keys, whole=whole, exclusive=exclusive):
             return False
         if mine is None:
-            mine = self.held[owner] = Held(exclusive, whole)
-        mine.whole = mine.whole or whole
+            mine = self.held[owner] = Held(exclusive, whole=False)
+        if whole and not mine.whole:
+            mine.whole = True
+            self._whole_held += 1
         for key in keys:
             if key in mine.keys:
                 continue
@@ -123,8 +126,10 @@ class Locks:
         ahead = owner in self.held
         if not ahead and (self._whole_waiting or (whole and self._waiting)):
             return True
-        others = [held for holder, held in self.held.items() if holder != owner]
-        if any((held.whole or whole) and (held.exclusive or exclusive) for held in others):
+        if (whole or self._whole_held) and any(
+            holder != owner and (held.whole or whole) and (held.exclusive or exclusive)
+            for holder, held in self.held.items()
+        ):
             return True
         for key in keys:
             if (key in self._waiting and not ahead) or self._exclusive.get(key, owner) != owner:
@@ -138,6 +143,7 @@ class Locks:
         held = self.held.pop(owner, None)
         if held is None:
             return False
+        self._whole_held -= held.whole
         for key in held.keys:
             if held.exclusive:
                 del self._exclusive[key]

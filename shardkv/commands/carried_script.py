@@ -160,6 +160,9 @@ def try_script(db: Database, args: list[Any]) -> list[Any] | None:
         shard.scripts.host = outer
         draft.undo()
         shard.dirty, shard.changes_since_save = 0, changes_since_save
+    if any(made.running.abandoned for made in hosts):
+        # The shard stops, and what the script has done until now is not what its client wanted.
+        raise CommandError(errors.GIVEN_UP)
     if any(made.has_strayed for made in hosts):
         return None
     changes = [[index, [_word(word) for word in words]] for made in hosts for index, words in made.changes]
