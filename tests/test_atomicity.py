@@ -19,6 +19,9 @@ SETS = [f"set:{number}" for number in range(3)]
 NAMES = [f"name:{number}" for number in range(4)]
 TWINS = [f"twin:{number}" for number in range(4)]
 
+SETS_ALL = "for _, key in ipairs(KEYS) do redis.call('SET', key, ARGV[1]) end return #KEYS"
+"""A script that needs no token, wherever its keys are."""
+
 FIRST_BALANCE = 1000
 FIRST_COINS = 6
 EMPTY = b"0"
@@ -116,7 +119,10 @@ class Bank:
 
     def sets_twins(self, name: int) -> Script:
         for number in range(self.rounds):
-            yield ["MSET", *(word for twin in TWINS for word in (twin, f"{name}.{number}"))]
+            if self.random.random() < 0.5:
+                yield ["MSET", *(word for twin in TWINS for word in (twin, f"{name}.{number}"))]
+            else:
+                yield ["EVAL", SETS_ALL, len(TWINS), *TWINS, f"{name}.{number}"]
 
     def moves_members(self) -> Script:
         for _ in range(self.rounds):

@@ -49,6 +49,36 @@ def test_nobody_sees_half_of_a_write(seed: int, proxies: int) -> None:
     simulation.check_nothing_is_left()
 
 
+SETS_ALL = """
+local before = redis.call('MGET', unpack(KEYS))
+for _, key in ipairs(KEYS) do redis.call('SET', key, ARGV[1]) end
+return before
+"""
+
+
+def script_writer(name: int, rounds: int, keys: list[bytes], seen: list[Any]) -> Script:
+    """The same with a script, which sees them as well."""
+    for number in range(rounds):
+        seen.append((yield ["EVAL", SETS_ALL, len(keys), *keys, b"%d.%d" % (name, number)]))
+
+
+@pytest.mark.parametrize("proxies", [1, 2, 3])
+@pytest.mark.parametrize("seed", range(6))
+def test_a_script_without_the_token_comes_between_nothing(seed: int, proxies: int) -> None:
+    simulation = Simulation(seed, proxies=proxies, shards=3)
+    seen: list[Any] = []
+    for number in range(4):
+        order = simulation.random.sample(KEYS, len(KEYS))
+        simulation.client(number % proxies, writer(number, 4, order))
+        simulation.client(number % proxies, reader(8, order, seen))
+        simulation.client(number % proxies, script_writer(number + 4, 6, order, seen))
+    simulation.run()
+    assert len(seen) == 56
+    for values in seen:
+        assert len(set(values)) == 1, values
+    simulation.check_nothing_is_left()
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_a_name_is_taken_once(seed: int) -> None:
     simulation = Simulation(seed, proxies=2, shards=3)

@@ -340,7 +340,12 @@ class Client:
         blocking = self.proxy.blocking
         if command.waits is not None and blocking.start(cast(Any, self), command, args, slots, block, 0):
             return
-        if len(shards) == 1 and not command.spreads(args):
+        if command.runs_script and len(shards) > 1:
+            scripts = self.proxy.scripts
+            scripts.remember(args[1], loaded=True)
+            script = scripts.call(cast(Any, self), command, args, slots)
+            self.proxy.coordinator.start(cast(Any, self), script, block, 0)
+        elif len(shards) == 1 and not command.spreads(args):
             request = [self.context | command.code | slots[0], *args[1:]]
             self.proxy.send(self.proxy.slot_backends[slots[0]], request, block, 0)
         else:
