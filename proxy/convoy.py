@@ -142,8 +142,8 @@ class Convoys:
         plan = call.plan()
         try:
             hop = next(plan)
-        except CommandError:
-            # It will say so again.
+        except (CommandError, StopIteration):
+            # It has nothing to ask of any shard, and will say so again.
             return False
         keys, whole = call.locks()
         if not isinstance(hop, Write) or len(hop.parts) < 2 or whole:

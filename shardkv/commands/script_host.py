@@ -15,8 +15,8 @@ from shardkv.lua import REPL_AOF, Host
 from shardkv.numbers import integer
 from shardkv.resp.replies import OK, PONG
 from shardkv.scripts import Running, monitor_line, write_script_log
-from shardkv.slow import DENIED, trimmed
 from shardkv.slots import slot_of
+from shardkv.slow import DENIED, trimmed
 from shardkv.transactions import Late, Link
 from shardkv.wire import CALLED
 
