@@ -101,6 +101,12 @@ def stage(**settings: Any) -> Iterator[Stage]:
     try:
         yield Stage(loop, channel, **settings)
     finally:
+        # What is still under way ends here, and not in the midst of another test.
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            loop.run_until_complete(asyncio.wait(tasks))
         loop.close()
         channel.close()
         theirs.close()
