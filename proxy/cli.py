@@ -3,7 +3,6 @@ one of the tools in proxy/tools."""
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import pkgutil
@@ -18,10 +17,10 @@ import click
 
 import proxy.commands  # noqa: F401 - declares the commands that proxies answer,
 import shardkv.commands  # noqa: F401 - and those that shards run
-from proxy import identity, tls, tools
+from proxy import colocation, identity, tls, tools
 from proxy.first_users import first_users
 from proxy.listeners import open_listeners
-from proxy.offline import LOCK_NAME
+from proxy.offline import lock
 from proxy.supervisor import Supervisor, data_folder
 from shardkv import REDIS_VERSION, __version__, logs, slots
 from shardkv.aof.disk import Disk
@@ -114,7 +113,10 @@ def serve(path: Path | None, overrides: list[str]) -> int:
     lock_fd = lock(folder)
     asked = identity.asked = replace(config)
     identity.config_file = path.resolve() if path else None
+    colocation.finish(folder)
     layout = open_slot_map(folder, config.workers, config.colocate, loads=config.appendonly)
+    if layout.colocate != config.colocate:
+        layout = colocation.lay_out(folder, layout, config)
     config.workers = layout.target
     slots.colocate(config.colocate)
     config.proxies = config.proxies or default_proxies(os.cpu_count() or 1)
@@ -157,19 +159,3 @@ def pid_file(path: str) -> Iterator[None]:
     finally:
         if path:
             Path(path).unlink(missing_ok=True)
-
-
-def lock(folder: Path) -> int:
-    """Takes the data folder for this server alone; the lock goes with the last process that holds the
-    returned file descriptor, so that no worker left over from a killed supervisor can share the folder with
-    a new one."""
-    fd = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        holder = os.pread(fd, 20, 0).decode("ascii", "replace").strip() or "unknown"
-        os.close(fd)
-        raise OSError(f"another server (pid {holder}) uses the data folder {folder}") from None
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-    return fd

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from shardkv.settings import Config
-from shardkv.slotmap import FILE_NAME
+from shardkv.slotmap import COLOCATED, FILE_NAME
 
 LOCK_NAME = "shardkv.lock"
 """The file in a data folder that its server holds a lock on."""
@@ -22,9 +22,29 @@ def data_folder(folder: Path) -> Path:
     """Where the files of the shards are: in the folder itself, or in one in it of the name that
     `appenddirname` has by default. Raises ClickException if there is no data in either."""
     for candidate in (folder, folder / Config().appenddirname):
+        if (candidate / COLOCATED).exists():
+            raise click.ClickException(
+                f"{candidate} was being laid out anew; start the server, which goes on"
+            )
         if (candidate / FILE_NAME).exists() or any(candidate.glob("shard-*")):
             return candidate
     raise click.ClickException(f"there is no data in {folder}")
+
+
+def lock(folder: Path) -> int:
+    """Takes the data folder for this server alone; the lock goes with the last process that holds the
+    returned file descriptor, so that no worker left over from a killed supervisor can share the folder with
+    a new one."""
+    fd = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        holder = os.pread(fd, 20, 0).decode("ascii", "replace").strip() or "unknown"
+        os.close(fd)
+        raise OSError(f"another server (pid {holder}) uses the data folder {folder}") from None
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    return fd
 
 
 @contextmanager

@@ -273,7 +273,7 @@ class Config:
         shard: bull:*: keeps together all keys of one queue of BullMQ, rq: all keys of RQ. In a pattern *
         stands for any text, up to what follows it. Commands over keys of one shard are faster; they work
         as well over all shards. A {tag} in a key has precedence. The default is for the common job queues.
-        What the data folder was first used with stays: a change is refused while there is data.""",
+        Where there is data, a start with other patterns first lays it out anew.""",
         mutable=False,
     )
     maxmemory: int = setting(

@@ -21,6 +21,9 @@ from shardkv.slots import SLOTS, even_slot_table
 
 FILE_NAME = "slots.json"
 
+COLOCATED = "colocated"
+"""A folder in the data folder that takes its place (see proxy.colocation), while there is one."""
+
 
 class SlotMapError(Exception):
     """The slot map cannot be used; says why."""
@@ -63,12 +66,13 @@ def from_table(table: list[int], shards: int, colocate: Sequence[str] = (), targ
 
 @dataclass
 class Layout:
-    """How the data of a folder is laid out: `table` says of each slot which of so many shards owns it. There
-    are to be `target` shards."""
+    """How the data of a folder is laid out: `table` says of each slot which of so many shards owns it, and
+    `colocate` by which patterns keys have their slots. There are to be `target` shards."""
 
     shards: int
     table: list[int]
     target: int
+    colocate: tuple[str, ...] = ()
 
 
 def balanced(table: list[int], shards: int) -> list[int]:
@@ -92,7 +96,8 @@ def open_slot_map(folder: Path, workers: int, colocate: Sequence[str], *, loads:
 
     workers    the number of shards there are to be; 0 takes what the folder has, or one per core for a new
                one
-    colocate   the patterns asked for
+    colocate   the patterns asked for. Those of the layout are others if there is data that is laid out by
+               others
     loads      whether the data in the folder is loaded
 
     Raises SlotMapError if the folder's data is laid out in a way that cannot be changed to what is asked for.
@@ -107,7 +112,7 @@ def open_slot_map(folder: Path, workers: int, colocate: Sequence[str], *, loads:
         shards = workers or os.cpu_count() or 1
         table = even_slot_table(shards)
         save_slot_map(folder, from_table(table, shards, colocate))
-        return Layout(shards, table, shards)
+        return Layout(shards, table, shards, tuple(colocate))
     try:
         found = read_slot_map(path)
         table = found.table()
@@ -120,13 +125,16 @@ def open_slot_map(folder: Path, workers: int, colocate: Sequence[str], *, loads:
             f"`appendonly no`; start with `workers {found.shards}`, or with `appendonly yes`"
         )
     if found.colocate != list(colocate):
-        if holds_data(folder):
+        if not holds_data(folder):
+            save_slot_map(folder, from_table(table, found.shards, colocate, found.target))
+            found.colocate = list(colocate)
+        elif not loads:
             raise SlotMapError(
-                f"the data in {folder} is laid out with `colocate {_line(found.colocate)}`, not with "
-                f"`colocate {_line(colocate)}`; start with the former"
+                f"the data in {folder} is laid out with `colocate {_line(found.colocate)}`, and cannot be "
+                f"laid out with `colocate {_line(colocate)}` while `appendonly no`; start with the former, "
+                "or with `appendonly yes`"
             )
-        save_slot_map(folder, from_table(table, found.shards, colocate, found.target))
-    return Layout(found.shards, table, target)
+    return Layout(found.shards, table, target, tuple(found.colocate))
 
 
 def _line(patterns: Sequence[str]) -> str:

@@ -62,10 +62,12 @@ def test_the_folder_keeps_its_patterns(tmp_path: Path) -> None:
     shard.mkdir()
     (shard / "appendonly.aof.1.incr.aof").write_bytes(b"x" * 1000)
     open_slot_map(tmp_path, 2, ["rq:", "bull:*:"])
+    assert open_slot_map(tmp_path, 2, []).colocate == ("rq:", "bull:*:")
     with pytest.raises(
-        SlotMapError, match=r"laid out with `colocate rq: bull:\*:`, not with `colocate \"\"`"
+        SlotMapError,
+        match=r"with `colocate rq: bull:\*:`, and cannot be laid out with `colocate \"\"` while",
     ):
-        open_slot_map(tmp_path, 2, [])
+        open_slot_map(tmp_path, 2, [], loads=False)
 
 
 def test_keys_of_a_queue_are_on_one_shard_and_stay_there(tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from proxy import cli
 from proxy.backup.store import Backup
 from proxy.backup.taking import take
+from proxy.offline import lock
 from proxy.transfer.connection import parse_address
 from proxy.transfer.opening import FAILURES
 from proxy.transfer.screen import bar, console
@@ -36,7 +36,7 @@ def tool(destination: Path, source: str, folder: Path | None) -> None:
     begun_s = clock.monotonic()
     try:
         destination.mkdir(parents=True, exist_ok=True)
-        cli.lock(destination)
+        lock(destination)
         backup = Backup(destination)
         with bar("copying") as progress:
             point, copied = take(backup, parse_address(source), progress.report, folder)

@@ -29,7 +29,7 @@ def open_folder(folder: Path, config: Config, report: Callable[[float], None]) -
     Raises SlotMapError; iterating raises AofDamaged, OSError, TransferError.
     """
     layout = open_slot_map(folder, 0, config.colocate)
-    slots.colocate(config.colocate)
+    slots.colocate(layout.colocate)
     return ShardSource(_loaded(folder, config, layout.shards, report), layout.shards, layout.table)
 
 

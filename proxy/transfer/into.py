@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from proxy import cli
+from proxy.offline import lock
 from proxy.supervisor import data_folder
 from proxy.transfer.connection import TransferError
 from proxy.transfer.sources import Source
@@ -44,11 +45,11 @@ class NewFolder:
         self.lock_fd = -1
         try:
             if self.final.exists():
-                self._lock_fds.append(cli.lock(self.final))
+                self._lock_fds.append(lock(self.final))
             if slotmap.holds_data(self.final):
                 raise TransferError(f"there is data in {self.final} already; import it into a running server")
             self.temporary.mkdir(parents=True, exist_ok=True)
-            self.lock_fd = cli.lock(self.temporary)
+            self.lock_fd = lock(self.temporary)
             self._lock_fds.append(self.lock_fd)
             self._clear()
             there = self.final / slotmap.FILE_NAME
@@ -76,15 +77,7 @@ class NewFolder:
 
     def write(self, shards: Sequence[int], copy: Callable[[Logs], None]) -> None:
         """Makes the logs of some shards; `copy` puts into them what belongs there. Raises OSError."""
-        disk, filename = Disk(), self.config.appendfilename
-        folders = {shard: self.temporary / f"shard-{shard}" for shard in shards}
-        bases = {shard: begin(disk, folder, filename) for shard, folder in folders.items()}
-        logs = Logs(self.config, self.slot_table, bases)
-        copy(logs)
-        logs.finish()
-        for shard, folder in folders.items():
-            _, increment = create_with(disk, folder, filename, bases[shard])
-            increment.close()
+        write_logs(self.temporary, shards, self.slot_table, self.config, copy)
 
     def finish(self) -> None:
         """Everything was written: from now on it counts. Raises OSError."""
@@ -97,6 +90,22 @@ class NewFolder:
         os.rename(self.temporary, self.final)
         disk.sync_folder(self.final.parent)
         shutil.rmtree(self._replaced, ignore_errors=True)
+
+
+def write_logs(
+    folder: Path, shards: Sequence[int], slot_table: list[int], config: Config, copy: Callable[[Logs], None]
+) -> None:
+    """Makes the logs of some shards in a new data folder; `copy` puts into them what belongs there. Raises
+    OSError."""
+    disk, filename = Disk(), config.appendfilename
+    folders = {shard: folder / f"shard-{shard}" for shard in shards}
+    bases = {shard: begin(disk, own, filename) for shard, own in folders.items()}
+    logs = Logs(config, slot_table, bases)
+    copy(logs)
+    logs.finish()
+    for shard, own in folders.items():
+        _, increment = create_with(disk, own, filename, bases[shard])
+        increment.close()
 
 
 class Logs:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from proxy import cli
+from proxy.offline import lock
 from proxy.transfer import data_folder, full_sync, redis_aof
 from proxy.transfer.connection import TransferError, is_address, parse_address
 from proxy.transfer.screen import Bar
@@ -49,7 +49,7 @@ def opened(
         path = inner if inner.is_dir() else path
         if data_folder.is_data_folder(path):
             progress.step("loading")
-            lock_fd = cli.lock(path)
+            lock_fd = lock(path)
             try:
                 yield data_folder.open_folder(path, config, progress.report), []
             finally:
