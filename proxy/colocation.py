@@ -50,7 +50,9 @@ def lay_out(folder: Path, layout: Layout, config: Config) -> Layout:
         raise SlotMapError(f"{error} (before that, with `colocate {before}`)") from None
     finally:
         slots.colocate(config.colocate)
-    save_slot_map(beside, from_table(layout.table, layout.shards, config.colocate, layout.target))
+    save_slot_map(
+        beside, from_table(layout.table, layout.shards, config.colocate, layout.target, uneven=layout.uneven)
+    )
     os.rename(beside, folder / COLOCATED)
     Disk().sync_folder(folder)
     finish(folder)

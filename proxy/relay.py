@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from shardkv import control
+from shardkv import control, limits
 
 if TYPE_CHECKING:
     from proxy.supervisor import Child, Supervisor
@@ -20,6 +20,13 @@ logger = logging.getLogger("proxy.relay")
 
 ANSWER_TIMEOUT_S = 2.0
 """Who has not answered by then is left out: a shard in the middle of a long command must not hold up INFO."""
+
+_PATIENCE_S = {
+    # Who takes a right away must not be told that this is done before it is so everywhere.
+    control.USERS: None,
+    control.SLOT_COSTS: limits.BALANCE_PATIENCE_S,
+}
+"""Where it is another time, or any."""
 
 _NO_FDS: Mapping[Child, tuple[int, ...]] = {}
 
@@ -79,8 +86,7 @@ class Relay:
             ask.topic,
             ask.body,
             lambda found: _reply(asker, ask.number, own + found),
-            # Who takes a right away must not be told that this is done before it is so everywhere.
-            patience_s=None if ask.topic == control.USERS else ANSWER_TIMEOUT_S,
+            patience_s=_PATIENCE_S.get(ask.topic, ANSWER_TIMEOUT_S),
         )
 
     def ask_group(

@@ -6,9 +6,12 @@ from __future__ import annotations
 import logging
 import shutil
 import time
+from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from proxy import relay
+from proxy.balance import Costs, SlotCost, balance, loads
 from proxy.relay import Answers
 from proxy.resharding import Action, AskProxies, AskShard, Begin, Discard, End, Resharding, Rest, Save, Steps
 from shardkv import control, limits
@@ -29,7 +32,9 @@ class Relocation:
     def __init__(self, supervisor: Supervisor, folder: Path, layout: Layout) -> None:
         self.supervisor = supervisor
         self.folder = folder
-        self.resharding = Resharding(layout.table, layout.shards, layout.target, str(folder / _TRAVELLING))
+        self.resharding = Resharding(
+            layout.table, layout.shards, layout.target, str(folder / _TRAVELLING), uneven=layout.uneven
+        )
         self._steps: Steps | None = None
         self._outcome: Any = _NOTHING
         self._is_going_on = False
@@ -64,6 +69,30 @@ class Relocation:
         resharding.retarget(shards)
         self._save(resharding.table, resharding.shards)
         self.begin()
+
+    def rebalance(self, costs: Costs, *, only_shown: bool) -> list[list[int]] | None:
+        """Begins to move slots so that all shards bear about the same of these costs, or only finds out what
+        that would be.
+
+        Returns of each shard [slots, bytes, requests] before and after; None if slots are being moved
+        already.
+        """
+        resharding = self.resharding
+        if self.active or not resharding.done:
+            return None
+        shards = resharding.shards
+        wanted = balance(resharding.table, shards, costs)
+        outcome = [
+            [*astuple(before), *astuple(after)]
+            for before, after in zip(
+                loads(resharding.table, shards, costs), loads(wanted, shards, costs), strict=True
+            )
+        ]
+        if not only_shown and wanted != resharding.table:
+            resharding.rebalance(wanted)
+            self._save(resharding.table, shards)
+            self.begin()
+        return outcome
 
     def begin(self) -> None:
         """Begins to change what is not as it is wanted, unless that is being done."""
@@ -170,7 +199,9 @@ class Relocation:
     def _save(self, table: list[int], shards: int) -> bool:
         """Makes a slot map the one that counts."""
         supervisor, resharding = self.supervisor, self.resharding
-        slot_map = from_table(table, shards, supervisor.config.colocate, resharding.target)
+        slot_map = from_table(
+            table, shards, supervisor.config.colocate, resharding.target, uneven=resharding.uneven
+        )
         try:
             self._write(slot_map)
         except OSError as error:
@@ -208,3 +239,11 @@ class Relocation:
         shard, self._ending = self._ending.index, None
         self._remove_folder(shard)
         self._go_on(None)
+
+
+@relay.topic("rebalance")
+def _rebalance(supervisor: Supervisor, body: Any) -> Any:
+    """Balances the shards: [[[slot, bytes, requests], …], whether only to show what would be moved]."""
+    costs, only_shown = body
+    known = {slot: SlotCost(size, requests) for slot, size, requests in costs}
+    return supervisor.relocation.rebalance(known, only_shown=only_shown)

@@ -97,7 +97,9 @@ class Resharding:
               move could not be made.
     """
 
-    def __init__(self, table: list[int], shards: int, target: int, path: str) -> None:
+    def __init__(
+        self, table: list[int], shards: int, target: int, path: str, *, uneven: bool = False
+    ) -> None:
         self.table = table
         self.shards = shards
         self.path = path
@@ -110,12 +112,23 @@ class Resharding:
         self.held: tuple[int, list[int]] | None = None
         """The number and the slots of the move for which proxies hold requests back."""
         self._numbers = itertools.count(1)
+        self.uneven = uneven
+        """Whether shards are to own unequally many slots."""
         self.retarget(target)
+        if uneven:
+            self.rebalance(table[:])
+
+    def rebalance(self, wanted: list[int]) -> None:
+        """The shards that there are shall own the slots as this table says."""
+        self.wanted = wanted
+        self.uneven = True
+        self.moved = 0
 
     def retarget(self, target: int) -> None:
         """There are to be so many shards, with equally many slots."""
         self.target = target
         self.wanted = balanced(self.table, target)
+        self.uneven = False
         self.moved = 0
 
     @property

@@ -32,6 +32,7 @@ SETTLE: Final = "settle"
 FORGET: Final = "forget"
 """What is said about transactions whose outcome is not known (see proxy.resolver)."""
 
+SLOT_COSTS: Final = "slot costs"
 WEIGH_SLOTS: Final = "weigh slots"
 SEND_SLOTS: Final = "send slots"
 TAKE_SLOTS: Final = "take slots"
@@ -39,7 +40,16 @@ DROP_SLOTS: Final = "drop slots"
 LIBRARIES: Final = "libraries"
 TAKE_LIBRARIES: Final = "take libraries"
 MAY_LEAVE: Final = "may leave"
-OF_SLOTS: Final = (WEIGH_SLOTS, SEND_SLOTS, TAKE_SLOTS, DROP_SLOTS, LIBRARIES, TAKE_LIBRARIES, MAY_LEAVE)
+OF_SLOTS: Final = (
+    SLOT_COSTS,
+    WEIGH_SLOTS,
+    SEND_SLOTS,
+    TAKE_SLOTS,
+    DROP_SLOTS,
+    LIBRARIES,
+    TAKE_LIBRARIES,
+    MAY_LEAVE,
+)
 """What shards are told when slots move (see proxy.resharding)."""
 
 HOLD_SLOTS: Final = "hold slots"

@@ -81,6 +81,8 @@ IN_DOUBT = (
     b"not at all"
 )
 
+SHARDS_NOT_THERE = b"ERR Not all shards have said what their slots cost, try again later"
+SLOTS_ARE_MOVING = b"ERR Slots are being moved already"
 WORKERS_WITHOUT_LOG = (
     b"ERR There is data in the folder that is not loaded, so the number of workers has to stay: set "
     b"appendonly to yes before"

@@ -158,6 +158,18 @@ MOVE_RETRY_S = (0.05, 2.0)
 MOVE_REST = 0.5
 """After each move nothing is moved for this part of the time that it took."""
 
+BALANCE_TOLERANCE = 0.05
+"""Shards are balanced if none bears more than another by more than this part of the mean."""
+
+BALANCE_COUNTS_S = 1.0
+"""So long requests are counted, to find out which slots are in demand."""
+
+BALANCE_SAMPLE_KEYS = 8
+"""Of so many keys of a slot the memory is measured, to estimate that of all of them."""
+
+BALANCE_PATIENCE_S = 60.0
+"""So long at most shards may take to find out what their slots cost."""
+
 # -- append-only file -------------------------------------------------------------------------
 
 LOAD_SLICE_BYTES = 256 * 1024

@@ -9,12 +9,14 @@ as a generator that yields whether it could go on at once, and returns the answe
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import hiredis
 
-from shardkv import limits
+from shardkv import clock, limits
 from shardkv.aof.record import record
+from shardkv.commands.memory import usage
 from shardkv.keyspace import Database
 from shardkv.slotmap import holds_data
 from shardkv.slots import SLOTS
@@ -52,6 +54,39 @@ def _weight(value: Value) -> int:
     if isinstance(value, Collection):
         return 1 + len(value) // _ELEMENTS_OF_WEIGHT
     return 1 if isinstance(value, int) else 1 + len(value) // _BYTES_OF_WEIGHT
+
+
+def costs(worker: Worker) -> Errand:
+    """Finds out what the shard's slots cost: counts requests for `limits.BALANCE_COUNTS_S`, and estimates the
+    memory of keys meanwhile.
+
+    Returns [slot, bytes, requests] of each slot that costs anything.
+    """
+    shard = worker.shard
+    until_s = clock.monotonic() + limits.BALANCE_COUNTS_S
+    worker.demand = demand = [0] * SLOTS
+    try:
+        held = [0] * SLOTS
+        for slot in range(SLOTS):
+            for db in list(shard.databases.values()):
+                held[slot] += _estimate(db, slot)
+            yield True
+        while clock.monotonic() < until_s:
+            yield False
+    finally:
+        worker.demand = None
+    found = zip(held, demand, strict=True)
+    return [[slot, size, requests] for slot, (size, requests) in enumerate(found) if size or requests]
+
+
+def _estimate(db: Database, slot: int) -> int:
+    """About how many bytes a slot's keys take."""
+    keys = db.slots[slot]
+    if not keys:
+        return 0
+    sample = list(islice(keys, limits.BALANCE_SAMPLE_KEYS))
+    sizes = [usage(db, key, limits.MEMORY_SAMPLES) or 0 for key in sample]
+    return sum(sizes) * len(keys) // len(sizes)
 
 
 def set_owner(worker: Worker, slots: list[int], owner: int) -> None:

@@ -38,6 +38,8 @@ class SlotMap(msgspec.Struct):
     colocate: list[str] = []
     target: int = 0
     """How many shards there are to be, if slots are being moved for that; 0 if as many as there are."""
+    uneven: bool = False
+    """Whether shards are to own unequally many slots, as they do, because those weigh differently."""
     checksum: str = ""
 
     def table(self) -> list[int]:
@@ -52,7 +54,9 @@ class SlotMap(msgspec.Struct):
         return table
 
 
-def from_table(table: list[int], shards: int, colocate: Sequence[str] = (), target: int = 0) -> SlotMap:
+def from_table(
+    table: list[int], shards: int, colocate: Sequence[str] = (), target: int = 0, *, uneven: bool = False
+) -> SlotMap:
     """The slot map that says the same as a table."""
     runs: list[tuple[int, int, int]] = []
     for slot, shard in enumerate(table):
@@ -61,7 +65,7 @@ def from_table(table: list[int], shards: int, colocate: Sequence[str] = (), targ
         else:
             runs.append((slot, slot, shard))
     target = 0 if target == shards else target
-    return SlotMap(version=2, shards=shards, runs=runs, colocate=list(colocate), target=target)
+    return SlotMap(version=2, shards=shards, runs=runs, colocate=list(colocate), target=target, uneven=uneven)
 
 
 @dataclass
@@ -73,6 +77,8 @@ class Layout:
     table: list[int]
     target: int
     colocate: tuple[str, ...] = ()
+    uneven: bool = False
+    """Whether the table is to stay as it is, though shards own unequally many slots."""
 
 
 def balanced(table: list[int], shards: int) -> list[int]:
@@ -126,7 +132,9 @@ def open_slot_map(folder: Path, workers: int, colocate: Sequence[str], *, loads:
         )
     if found.colocate != list(colocate):
         if not holds_data(folder):
-            save_slot_map(folder, from_table(table, found.shards, colocate, found.target))
+            save_slot_map(
+                folder, from_table(table, found.shards, colocate, found.target, uneven=found.uneven)
+            )
             found.colocate = list(colocate)
         elif not loads:
             raise SlotMapError(
@@ -134,7 +142,8 @@ def open_slot_map(folder: Path, workers: int, colocate: Sequence[str], *, loads:
                 f"laid out with `colocate {_line(colocate)}` while `appendonly no`; start with the former, "
                 "or with `appendonly yes`"
             )
-    return Layout(found.shards, table, target, tuple(found.colocate))
+    uneven = found.uneven and target == found.shards
+    return Layout(found.shards, table, target, tuple(found.colocate), uneven)
 
 
 def _line(patterns: Sequence[str]) -> str:
@@ -194,4 +203,8 @@ def encode(slot_map: SlotMap) -> bytes:
 
 
 def _checksum(slot_map: SlotMap) -> str:
-    return xxh3_64_hexdigest(msgspec.json.encode(msgspec.structs.replace(slot_map, checksum="")))
+    content = msgspec.to_builtins(msgspec.structs.replace(slot_map, checksum=""))
+    if not slot_map.uneven:
+        # Files that were written before there was this field have none.
+        del content["uneven"]
+    return xxh3_64_hexdigest(msgspec.json.encode(content))

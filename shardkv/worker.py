@@ -34,7 +34,7 @@ from shardkv.rdb.writer import compress_strings
 from shardkv.rest import Rest
 from shardkv.settings import Config
 from shardkv.shard import ENCODERS, Shard
-from shardkv.slots import SLOT_BITS
+from shardkv.slots import SLOT_BITS, SLOT_MASK
 from shardkv.slow import Entry
 from shardkv.snapshot import Snapshots
 from shardkv.transactions import Late, Link
@@ -167,6 +167,8 @@ class Worker:
         self._errands: list[tuple[int, moving.Errand]] = []
         """Questions that are answered in slices, each with its number."""
         self._errand_waits = False
+        self.demand: list[int] | None = None
+        """How many requests have come for each slot, while they are counted."""
         self.saves_fail = False
         """Whether the last snapshot that was to be kept could not be saved."""
         self.expire_cycle_ns = self.expire_cycles_cut_short = 0
@@ -368,6 +370,8 @@ class Worker:
             # While data is loaded nothing expires, so time stands still.
             self.shard.tick()
         link.batches = self.receive(link)
+        if self.demand is not None:
+            self._count_demand(self.demand, link.batches)
         self.taking = link
         try:
             while link.batches:
@@ -386,6 +390,13 @@ class Worker:
         self.taking = None
         if link.reader.closed:
             self.detach(link)
+
+    def _count_demand(self, demand: list[int], batches: list[Batch]) -> None:
+        for batch in batches:
+            for args in batch:
+                code = args[0]
+                if BY_ID[unpack_context(code >> SLOT_BITS).command_id].keys:
+                    demand[code & SLOT_MASK] += 1
 
     def receive(self, link: ProxyLink) -> list[Batch]:
         """The batches that have come from a proxy."""
@@ -699,6 +710,12 @@ def _settle(worker: Worker, body: Any) -> Any:
 def _forget(worker: Worker, body: Any) -> Any:
     """Forgets transactions whose outcome is durable everywhere."""
     worker.shard.transactions.forget([(proxy, number) for proxy, number in body])
+
+
+@topic(control.SLOT_COSTS)
+def _slot_costs(worker: Worker, body: Any) -> Any:
+    """What each slot costs, found out in slices."""
+    return moving.costs(worker)
 
 
 @topic(control.WEIGH_SLOTS)

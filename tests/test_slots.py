@@ -9,8 +9,8 @@ import pytest
 
 from shardkv import slots
 from shardkv.setting_kinds import KeyPatterns
-from shardkv.slotmap import SlotMapError, open_slot_map
-from shardkv.slots import SLOTS, hashed_part, slot_of
+from shardkv.slotmap import SlotMapError, from_table, open_slot_map, read_slot_map, save_slot_map
+from shardkv.slots import SLOTS, even_slot_table, hashed_part, slot_of
 from tests.processes.server import shardkv
 
 
@@ -79,3 +79,21 @@ def test_keys_of_a_queue_are_on_one_shard_and_stay_there(tmp_path: Path) -> None
             assert connection.ask("EXISTS", *keys) == b":50\r\n"
             figures = [server.info()[f"shard{number}"] for number in range(4)]
             assert sorted("keys=50" in line for line in figures) == [False, False, False, True], figures
+
+
+def test_a_map_that_was_written_before_shards_could_be_uneven_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "slots.json"
+    path.write_text(
+        '{"version": 2, "shards": 1, "runs": [[0, 16383, 0]], "colocate": ["rq:"], "target": 0, '
+        '"checksum": "c79c368b0f8e0135"}'
+    )
+    assert not read_slot_map(path).uneven
+
+
+def test_a_table_that_is_to_stay_uneven_stays_so_for_as_many_shards(tmp_path: Path) -> None:
+    uneven = from_table([0] * 16000 + [1] * 384, 2, uneven=True)
+    for slot_map in (from_table(even_slot_table(2), 2), uneven):
+        save_slot_map(tmp_path, slot_map)
+        assert read_slot_map(tmp_path / "slots.json").uneven is slot_map.uneven
+        assert open_slot_map(tmp_path, 2, []).uneven is slot_map.uneven
+    assert not open_slot_map(tmp_path, 3, []).uneven

@@ -82,8 +82,13 @@ async def config_set(session: Session, args: list[Any]) -> Any:
 
 def _check_workers(config: Config, pairs: list[tuple[bytes, bytes]]) -> None:
     """Raises CommandError if the number of workers is to change and cannot."""
-    changes = any(name.lower() == b"workers" for name, _ in pairs)
-    if changes and not config.appendonly and holds_data(Path(config.dir) / config.appenddirname):
+    if any(name.lower() == b"workers" for name, _ in pairs):
+        check_move(config)
+
+
+def check_move(config: Config) -> None:
+    """Raises CommandError if slots cannot be moved with these settings."""
+    if not config.appendonly and holds_data(Path(config.dir) / config.appenddirname):
         raise CommandError(errors.WORKERS_WITHOUT_LOG)
 
 

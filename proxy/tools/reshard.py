@@ -26,12 +26,14 @@ def tool(workers: int, url: str, no_wait: bool) -> None:
         with Remote(url) as server:
             server.ask("CONFIG", "SET", "workers", workers)
             if not no_wait:
-                _watch(server, workers)
+                watch_move(server, workers)
     except (OSError, ValueError, hiredis.ReplyError) as error:
         raise click.ClickException(str(error)) from None
 
 
-def _watch(server: Remote, workers: int) -> None:
+def watch_move(server: Remote, workers: int) -> None:
+    """Shows how far slots have moved, until there are so many shards, as they are wanted. Raises
+    ClickException if somebody wants another number meanwhile."""
     console = Console()
     columns = (
         TextColumn("{task.description}"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import redis
 from click.testing import CliRunner
 
 from proxy.cli import main
+from shardkv.slots import even_slot_table, slot_of
 from tests.processes.server import Shardkv, eventually, on_proxy, shardkv
+from tests.twin.compare import parsed
 
 LIBRARY = "#!lua name=lib\nredis.register_function('twice', function(keys, args) return args[1] * 2 end)"
 
@@ -192,3 +195,66 @@ def test_the_tool() -> None:
     refused = CliRunner().invoke(main, ["reshard", "2", "--to", url])
     assert refused.exit_code == 1
     assert "refused" in refused.output
+
+
+def loads_of(server: Shardkv) -> list[dict[bytes, int]]:
+    """What REBALANCE would do."""
+    with redis.Redis(port=server.port, protocol=3) as client:
+        return client.execute_command("REBALANCE", "DRYRUN")  # type: ignore[no-any-return]
+
+
+def test_shards_are_balanced_by_what_they_bear(tmp_path: Path) -> None:
+    with shardkv(tmp_path, workers=3) as server, redis.Redis(port=server.port) as client:
+        table = even_slot_table(3)
+        large = [key for key in map("large:{}".format, range(300)) if table[slot_of(key.encode())] == 1]
+        client.mset(dict.fromkeys(large, "x" * 30_000))
+        fill(client)
+        before = content(server.port)
+        spread = loads_of(server)
+        assert spread[1][b"bytes"] > 2 * max(spread[0][b"bytes"], spread[2][b"bytes"])
+        assert spread[1][b"bytes-after"] < 1.3 * spread[0][b"bytes-after"]
+        assert [load[b"slots"] for load in spread] == [table.count(shard) for shard in range(3)]
+        told = CliRunner().invoke(main, ["rebalance", "--to", f"redis://127.0.0.1:{server.port}"])
+        assert told.exit_code == 0, told.output
+        assert "There are 3 shards." in told.output
+        slots = [load[b"slots"] for load in loads_of(server)]
+        assert slots != [load[b"slots"] for load in spread]
+        # Requests have come meanwhile, so they are not just those that were told.
+        sizes = [load[b"bytes"] for load in loads_of(server)]
+        assert max(sizes) < 1.5 * min(sizes)
+        assert content(server.port) == before
+    # A start leaves it so; with another number of them shards share equally again.
+    with shardkv(tmp_path, workers=3) as server:
+        assert [load[b"slots"] for load in loads_of(server)] == slots
+        assert server.info("shards")["reshard_slots_moved"] == "0"
+        assert content(server.port) == before
+        with redis.Redis(port=server.port) as client:
+            client.config_set("workers", 2)
+        eventually(lambda: settled(server, 2))
+        assert content(server.port) == before
+
+
+def test_requests_count_as_much_as_memory() -> None:
+    with shardkv(workers=2) as server, server.wire() as asker, server.wire() as busy:
+        table = even_slot_table(2)
+        keys = [f"key:{number}" for number in range(100) if table[slot_of(b"key:%d" % number)] == 0]
+        # As much memory on both, as far as that goes.
+        for number in range(100):
+            busy.ask("SET", f"key:{number}", 1000)
+        asker.send("REBALANCE", "DRYRUN")
+        while not select.select([asker.socket], [], [], 0)[0]:
+            for key in keys:
+                busy.ask("INCR", key)
+        found = parsed(asker.receive())
+        loads = [dict(zip(fields[::2], fields[1::2], strict=True)) for fields in found]
+        assert loads[0][b"requests"] > 2 * len(keys) > 0
+        assert loads[1][b"requests"] == 0
+        assert loads[0][b"requests-after"] < 0.9 * loads[0][b"requests"]
+
+
+def test_what_rebalance_refuses(tmp_path: Path) -> None:
+    with shardkv(tmp_path, workers=2) as server, server.wire() as client:
+        assert client.ask("REBALANCE", "NOW") == b"-ERR syntax error\r\n"
+        assert client.ask("SET", "a", 1) == b"+OK\r\n"
+    with shardkv(tmp_path, workers=2, appendonly="no") as server, server.wire() as client:
+        assert client.ask("REBALANCE").startswith(b"-ERR There is data in the folder that is not loaded")
