@@ -50,4 +50,4 @@ def first_users(config: Config, lines: Sequence[Directive]) -> Users:
 
 
 def _text(error: CommandError) -> str:
-    return error.text.removeprefix(b"ERR ").decode("utf-8", "backslashreplace")
+    return error.text.removeprefix(b"ERR ").decode("utf-8", "backslashreplace").rstrip()

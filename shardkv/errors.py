@@ -613,7 +613,7 @@ GENPASS_BITS = (
     b"ERR ACL GENPASS argument must be the number of bits for the output password, a positive number up to "
     b"4096"
 )
-ACL_NOT_LOADED = b". WARNING: ACL errors detected, no change to the previously active ACL rules was performed"
+ACL_NOT_LOADED = b"WARNING: ACL errors detected, no change to the previously active ACL rules was performed"
 
 # The reasons why a rule is refused.
 ACL_SYNTAX = b"Syntax error"
@@ -631,24 +631,45 @@ ACL_NO_SUCH_PASSWORD = b"The password you are trying to remove from the user doe
 ACL_HASH = (
     b"The password hash must be exactly 64 characters and contain only lowercase hexadecimal characters"
 )
-ACL_LINE_BEGINS = b"should start with user keyword followed by the username"
 
 
 def acl_setuser(rule: bytes, reason: bytes) -> bytes:
     return b"ERR Error in ACL SETUSER modifier '%b': %b" % (rule, reason)
 
 
-def acl_line(source: str, number: int, reason: bytes) -> bytes:
-    """For a line of a file of users."""
-    return b"ERR %b:%d: %b" % (
-        source.encode("utf-8", "surrogateescape"),
-        number,
-        reason.removeprefix(b"ERR "),
-    )
+# What is wrong with the lines of a file of users; each is a sentence, and all become one error.
 
 
-def duplicate_user(name: bytes) -> bytes:
-    return b"Duplicate user '%b' found" % name[:128]
+def acl_file(mistakes: Sequence[bytes]) -> bytes:
+    return b"ERR " + b"".join(mistakes)
+
+
+def acl_line(source: str, number: int, reason: bytes, rule: bytes | None) -> bytes:
+    """For a rule that is none; `rule` is None if it must not be told."""
+    where = _line(source, number)
+    if rule is None:
+        return b"%b: %b. " % (where, reason)
+    return b"%b: Error in applying operation '%b': %b. " % (where, rule[:128], reason)
+
+
+def acl_line_begins(source: str, number: int) -> bytes:
+    return _line(source, number) + b" should start with user keyword followed by the username. "
+
+
+def acl_line_name(source: str, number: int, name: bytes) -> bytes:
+    return b"%b: username '%b' contains invalid characters. " % (_line(source, number), name[:128])
+
+
+def acl_line_parenthesis(source: str, number: int) -> bytes:
+    return _line(source, number) + b": Unmatched parenthesis in selector definition. "
+
+
+def duplicate_user(name: bytes, number: int) -> bytes:
+    return b"WARNING: Duplicate user '%b' found on line %d. " % (name[:128], number)
+
+
+def _line(source: str, number: int) -> bytes:
+    return b"%b:%d" % (source.encode("utf-8", "surrogateescape"), number)
 
 
 def unmatched_parenthesis(rule: bytes) -> bytes:

@@ -515,6 +515,9 @@ DENIALS_TOLD = 16
 # The longest file of users.
 MAX_ACL_FILE_BYTES = MAX_CONTROL_BYTES // 4
 
+# After so many mistakes in a file of users, no more are looked for.
+ACL_MISTAKES_TOLD = 64
+
 # The longest password that ACL GENPASS makes, in bits, as in Redis.
 MAX_GENPASS_BITS = 4096
 

@@ -7,6 +7,7 @@ them.
 
 from __future__ import annotations
 
+import re
 from copy import copy
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -18,7 +19,11 @@ from shardkv.glob import Matcher
 
 READ, WRITE = 1, 2
 
-_ACCESS = {b"R": READ, b"W": WRITE}
+_ACCESS = {b"": READ | WRITE, b"%R": READ, b"%W": WRITE, b"%RW": READ | WRITE, b"%WR": READ | WRITE}
+"""What may be done with the keys of a pattern, by what stands before its `~`."""
+
+_BLANK = re.compile(rb"[ \t\n\v\f\r\0]")
+
 _SIGNS = {READ | WRITE: b"~", READ: b"%R~", WRITE: b"%W~"}
 
 
@@ -97,13 +102,11 @@ class Permissions:
     def _add_key(self, rule: bytes) -> None:
         if self.any_key:
             raise CommandError(errors.ACL_KEYS_ARE_ALL)
-        flags, sign, text = rule.partition(b"~")
-        access = 0
-        for letter in (b"%RW" if not flags else flags.upper())[1:]:
-            access |= _ACCESS.get(bytes([letter]), 0) or _no_rule()
-        if not sign or not access:
-            _no_rule()
-        _check_pattern(text)
+        flags, _, text = rule.partition(b"~")
+        access = _ACCESS.get(flags.upper())
+        if access is None:
+            raise CommandError(errors.ACL_SYNTAX)
+        _check_word(text)
         for place, known in enumerate(self.keys):
             if known.text == text:
                 self.keys[place] = known._replace(access=known.access | access)
@@ -113,7 +116,7 @@ class Permissions:
     def _add_channel(self, text: bytes) -> None:
         if self.any_channel:
             raise CommandError(errors.ACL_CHANNELS_ARE_ALL)
-        _check_pattern(text)
+        _check_word(text)
         if all(known.text != text for known in self.channels):
             self.channels.append(Pattern(text, glob.compile(text)))
 
@@ -142,6 +145,7 @@ class Permissions:
             if not argument:
                 raise CommandError(errors.ACL_SYNTAX)
             if not declared.is_container:
+                _check_word(argument)
                 self._say(b"+", word)
                 before = self.first_arguments.get(declared.name, frozenset())
                 self.first_arguments[declared.name] = before | {argument}
@@ -185,11 +189,11 @@ class Permissions:
         """`&news`"""
         return b"&*" if self.any_channel else b" ".join(b"&" + one.text for one in self.channels)
 
-    def told(self) -> bytes:
+    def told(self) -> list[bytes]:
         """All rules, as they are written down."""
         first = [] if self.any_channel else [b"resetchannels"]
         words = [self.told_keys(), *first, self.told_channels(), self.told_commands()]
-        return b" ".join(filter(None, words))
+        return b" ".join(filter(None, words)).split(b" ")
 
     def description(self) -> dict[bytes, bytes]:
         """The same, as ACL GETUSER has it."""
@@ -200,10 +204,11 @@ class Permissions:
         }
 
 
-def _no_rule() -> int:
-    raise CommandError(errors.ACL_SYNTAX)
+def is_word(text: bytes) -> bool:
+    """Whether a text, where rules are written down, is one word at most, as it has to be to be read again."""
+    return _BLANK.search(text) is None
 
 
-def _check_pattern(text: bytes) -> None:
-    if b" " in text or b"\0" in text:
+def _check_word(text: bytes) -> None:
+    if not is_word(text):
         raise CommandError(errors.ACL_SYNTAX)

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from copy import copy
 from typing import Any, Protocol
 
-from shardkv import errors
-from shardkv.acl.rules import Permissions
+from shardkv import errors, limits, quoting
+from shardkv.acl.rules import Permissions, is_word
 from shardkv.errors import CommandError
 from shardkv.resp.replies import Unordered
 
@@ -64,6 +64,8 @@ class User:
         """Follows one rule; `channels` is the one that a new user begins with. Raises CommandError, with the
         reason alone, if there is no such."""
         match rule.lower():
+            case b"":
+                pass
             case b"on" | b"off":
                 self.enabled = rule.lower() == b"on"
             case b"nopass" | b"resetpass":
@@ -103,8 +105,8 @@ class User:
         words = [b"user", self.name, b"on" if self.enabled else b"off"]
         words += [b"nopass"] if self.nopass else []
         words += [b"#" + hashed for hashed in self.hashes]
-        words.append(self.root.told())
-        words += [b"(" + selector.told() + b")" for selector in self.selectors]
+        words += self.root.told()
+        words += [b"(%b)" % b" ".join(map(_quoted, selector.told())) for selector in self.selectors]
         return b" ".join(words)
 
     def description(self) -> dict[bytes, Any]:
@@ -128,9 +130,24 @@ def new_user(name: bytes, channels: str) -> User:
 def _selector(rules: bytes, channels: str) -> Permissions:
     made = Permissions()
     made.apply(channels.encode())
-    for rule in rules.split():
+    for rule in _words(rules):
         made.apply(rule)
     return made
+
+
+def _words(rules: bytes) -> list[bytes]:
+    """The rules of a selector, some of which may stand in quotes."""
+    try:
+        if b"\0" not in rules:
+            return quoting.split(rules)
+    except ValueError:
+        pass
+    raise CommandError(errors.ACL_SYNTAX)
+
+
+def _quoted(rule: bytes) -> bytes:
+    """A rule as it is read again within a selector: there a quote opens, and a parenthesis may end it all."""
+    return quoting.shown(rule) if b'"' in rule or b"'" in rule or rule.endswith(b")") else rule
 
 
 def _hash(password: bytes) -> bytes:
@@ -177,18 +194,24 @@ class Users:
     def change(self, name: bytes, rules: Sequence[bytes]) -> User:
         """Changes a user by rules, or makes it; returns it as it is now. Raises CommandError, and changes
         nothing, if one of the rules is none."""
-        if b" " in name or b"\0" in name:
+        if not is_word(name):
             raise CommandError(errors.USER_NAME)
         known = self._users.get(name)
         channels = self._settings.acl_pubsub_default
         user = new_user(name, channels) if known is None else known.copied()
-        for rule in joined(rules):
+        whole, opened = joined(rules)
+        if opened is not None:
+            raise CommandError(errors.unmatched_parenthesis(opened))
+        for rule in whole:
             try:
                 user.apply(rule, channels)
             except CommandError as error:
                 raise CommandError(errors.acl_setuser(rule, error.text)) from None
+        return self._keep(user)
+
+    def _keep(self, user: User) -> User:
         user.everything = any(one.everything for one in user.permissions)
-        self._users[name] = user
+        self._users[user.name] = user
         return user
 
     def delete(self, name: bytes) -> bool:
@@ -204,25 +227,52 @@ class Users:
         are. Raises CommandError, and changes nothing, if one of the lines is wrong."""
         fresh = Users(self._settings)
         seen: set[bytes] = set()
+        mistakes: list[bytes] = []
         for number, line in enumerate(lines, start=1):
-            words = line.split()
-            if not words:
-                continue
-            if len(words) < 2 or words[0] != b"user":
-                raise CommandError(errors.acl_line(source, number, errors.ACL_LINE_BEGINS))
-            _, name, *rules = words
-            if name in seen:
-                raise CommandError(errors.acl_line(source, number, errors.duplicate_user(name)))
-            seen.add(name)
-            try:
-                fresh.change(name, [b"reset", *rules])
-            except CommandError as error:
-                raise CommandError(errors.acl_line(source, number, error.text)) from None
+            words = line.strip(b" \t\r\n").split(b" ")
+            if words != [b""]:
+                mistakes += fresh._take(words, seen, source, number)
+            if len(mistakes) >= limits.ACL_MISTAKES_TOLD:
+                break
+        if mistakes:
+            raise CommandError(errors.acl_file(mistakes))
         self._users = fresh._users
 
+    def _take(self, words: list[bytes], seen: set[bytes], source: str, number: int) -> list[bytes]:
+        """Makes the user of a line; returns what is wrong with the line.
 
-def joined(rules: Sequence[bytes]) -> list[bytes]:
-    """The rules, with those that make up a selector as one. Raises CommandError if a selector has no end."""
+        Of rules that are none, those about commands are told. Of others, which may be passwords, it is told
+        only what is wrong with the first.
+        """
+        if len(words) < 2 or words[0] != b"user":
+            return [errors.acl_line_begins(source, number)]
+        _, name, *rules = words
+        if name in seen:
+            return [errors.duplicate_user(name, number)]
+        if not is_word(name):
+            return [errors.acl_line_name(source, number, name)]
+        seen.add(name)
+        whole, opened = joined(rules)
+        if opened is not None:
+            return [errors.acl_line_parenthesis(source, number)]
+        channels = self._settings.acl_pubsub_default
+        user = new_user(name, channels)
+        mistakes: list[bytes] = []
+        one_untold = False
+        for rule in whole:
+            try:
+                user.apply(rule, channels)
+            except CommandError as error:
+                told = rule if error.text == errors.ACL_UNKNOWN_COMMAND else None
+                if told is not None or not one_untold:
+                    mistakes.append(errors.acl_line(source, number, error.text, told))
+                one_untold |= told is None
+        self._keep(user)
+        return mistakes
+
+
+def joined(rules: Sequence[bytes]) -> tuple[list[bytes], bytes | None]:
+    """The rules, with those that make up a selector as one; and if a selector has no end, its beginning."""
     found: list[bytes] = []
     opened: list[bytes] = []
     for rule in rules:
@@ -233,6 +283,4 @@ def joined(rules: Sequence[bytes]) -> list[bytes]:
                 opened = []
         else:
             found.append(rule)
-    if opened:
-        raise CommandError(errors.unmatched_parenthesis(opened[0]))
-    return found
+    return found, opened[0] if opened else None

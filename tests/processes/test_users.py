@@ -454,7 +454,7 @@ def test_users_that_are_not_what_they_should_be(tmp_path: Path) -> None:
     path.write_text("user bob on\nuser ann +nosuch\n")
     data = ("--dir", str(tmp_path))
     told = refused(*data, "--aclfile", str(path))
-    assert f"{path}:2: Error in ACL SETUSER modifier '+nosuch': Unknown command" in told
+    assert f"{path}:2: Error in applying operation '+nosuch': Unknown command" in told
     assert str(tmp_path / "none") in refused(*data, "--aclfile", str(tmp_path / "none"))
     config = tmp_path / "shardkv.conf"
     config.write_text(f"dir {tmp_path}\nuser bob on +@all\nuser ann +nosuch\n")
