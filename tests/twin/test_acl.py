@@ -29,7 +29,7 @@ DECLARING = (shardkv.commands, proxy.commands)
 
 EXAMPLES = settings(max_examples=150, deadline=None)
 
-NOT_THERE = {"backup", "xackdel", "xdelex"}
+NOT_THERE = {"backup", "rebalance", "xackdel", "xdelex"}
 """Commands that valkey does not have. All others it does, with the same categories: see
 test_a_category_has_the_same_commands."""
 
