@@ -22,7 +22,8 @@ import msgspec
 from proxy import saver
 from proxy.relay import Answers, topic
 from proxy.saver import Order
-from shardkv import clock, control, limits, worker
+from shardkv import clock, control, limits
+from shardkv.proxy_link import enlarge_pipe
 
 if TYPE_CHECKING:
     from proxy.supervisor import Child, Supervisor
@@ -159,7 +160,7 @@ class Saving:
             return
         pipes = [os.pipe() for _ in workers]
         for read_fd, _ in pipes:
-            worker.enlarge_pipe(read_fd)
+            enlarge_pipe(read_fd)
         temporary = job.path.parent / f"{_TEMPORARY}{os.getpid()}-{job.number}.rdb"
         order = Order(temporary, job.path, job.version, supervisor.config.rdbchecksum)
 

@@ -35,6 +35,7 @@ from proxy.saving import Saving
 from proxy.shares import Shares
 from shardkv import control, logs, worker
 from shardkv.acl.users import Users
+from shardkv.proxy_link import enlarge_pipe
 from shardkv.slotmap import Layout
 
 logger = logging.getLogger("proxy.supervisor")
@@ -323,7 +324,7 @@ class Supervisor:
         read_1, write_1 = os.pipe()
         read_2, write_2 = os.pipe()
         for fd in (read_1, read_2):
-            worker.enlarge_pipe(fd)
+            enlarge_pipe(fd)
         one.channel.send(control.Attach(other.index), (read_1, write_2))
         other.channel.send(control.Attach(one.index), (read_2, write_1))
         for fd in (read_1, write_1, read_2, write_2):

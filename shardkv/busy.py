@@ -19,7 +19,8 @@ from shardkv.transactions import Late
 from shardkv.wire import Batch, Reply, unpack_context
 
 if TYPE_CHECKING:
-    from shardkv.worker import ProxyLink, Worker
+    from shardkv.proxy_link import ProxyLink
+    from shardkv.worker import Worker
 
 _NOT_REFUSED = frozenset({"commit", "release", "forget", "endwatch", "withdraw", "track", "untrack"})
 

@@ -6,30 +6,28 @@ replies. What is left of the turn goes to work that can wait: expired keys, free
 
 from __future__ import annotations
 
-import fcntl
 import gc
 import logging
 import os
 import select
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from types import GeneratorType
 from typing import Any
 
-from shardkv import allocator, clock, control, errors, figures, limits, logs, moving
-from shardkv.acl.changes import carry_out, set_password
+from shardkv import allocator, clock, control, errors, limits, moving
 from shardkv.acl.users import Users
 from shardkv.busy import Busy, Postponed
 from shardkv.channels import INVALIDATED, LOST, encode_told
 from shardkv.chores import bury, expire_due
 from shardkv.command import BY_ID, Command, Flag
-from shardkv.commands.memory import memory_of
 from shardkv.errors import CommandError
 from shardkv.eviction import Eviction
 from shardkv.journal import Journal, Safe
 from shardkv.latency import NEVER_NS
 from shardkv.locks import Transaction
+from shardkv.proxy_link import ProxyLink
+from shardkv.questions import QUESTIONS
 from shardkv.rdb.writer import compress_strings
 from shardkv.rest import Rest
 from shardkv.settings import Config
@@ -42,8 +40,6 @@ from shardkv.wire import (
     NOTED,
     PUBLISHED,
     Batch,
-    FrameReader,
-    FrameWriter,
     Reply,
     decode_batch,
     encode_note,
@@ -57,73 +53,6 @@ _IDLE_CRON_S = 0.01
 """Where nobody asks for anything and there is something to pack."""
 _SHORTEST_SLICE_S = 0.0003
 _LONGEST_SLICE_S = 0.002
-
-
-class ProxyLink:
-    """A worker's end of the pipes to one proxy."""
-
-    def __init__(self, proxy: int, read_fd: int, write_fd: int) -> None:
-        for fd in (read_fd, write_fd):
-            os.set_blocking(fd, False)
-        self.proxy = proxy
-        self.reader = FrameReader(read_fd)
-        self.writer = FrameWriter(write_fd)
-        self.late: list[Late] = []
-        self.notes: list[tuple[int, int, Entry]] = []
-        """Entries of requests that are logged, each with the number of its batch in this turn, and its place
-        there."""
-        self.turn: list[tuple[Batch, list[Reply]]] = []
-        """The batches run in this turn, with their replies, which leave when the log is written."""
-        self.batches: list[Batch] = []
-        """What has come and is still to be run."""
-        self.waits_for_room = False
-        self.held_back = False
-        self.closed = False
-        self.loses_messages = False
-        """Whether it takes messages so slowly that it gets none for a while."""
-        self._tickets = 0
-
-    def next_ticket(self) -> int:
-        ticket = self._tickets
-        self._tickets += 1
-        return ticket
-
-    def send(self) -> None:
-        """Sends what has been answered. Raises OSError if the proxy is gone."""
-        turn, self.turn = self.turn, []
-        late, last = self.late, None
-        if self.notes:
-            self._send_noted(turn)
-            return
-        if late:
-            # One frame holds the last replies and all that comes late, which may belong to tickets of these;
-            # and who is told that a message is published may rely on it that the message is on its way, even
-            # if this process is dead a moment later.
-            last = turn.pop()[1] if turn else None
-        for _, replies in turn:
-            self.writer.send((replies, ()))
-        if late:
-            self.late = []
-            self.writer.send((last, [(one.ticket, one.reply) for one in late]))
-
-    def _send_noted(self, turn: list[tuple[Batch, list[Reply]]]) -> None:
-        """The same, with notes among them: each leaves with the replies of its batch."""
-        notes, self.notes = self.notes, []
-        late, self.late = self.late, []
-        for number, (_, replies) in enumerate(turn):
-            told = [
-                (NOTED, encode_note((False, place, entry)))
-                for batch, place, entry in notes
-                if batch == number
-            ]
-            if number == len(turn) - 1:
-                told += [(one.ticket, one.reply) for one in late]
-            self.writer.send((replies, told))
-
-    def close(self) -> None:
-        self.closed = True
-        os.close(self.reader.fd)
-        os.close(self.writer.fd)
 
 
 class Worker:
@@ -586,7 +515,7 @@ class Worker:
     def _answer(self, number: int, topic: str, body: Any) -> None:
         answer = None
         try:
-            answer = TOPICS[topic](self, body)
+            answer = QUESTIONS[topic](self, body)
         except Exception:
             logger.exception("question %s failed", topic)
         if isinstance(answer, GeneratorType):
@@ -596,203 +525,6 @@ class Worker:
 
 
 _BETWEEN_BATCHES = (control.FREEZE, control.SETTLE, control.FORGET, *control.OF_SLOTS)
-
-Topic = Callable[[Worker, Any], Any]
-"""Answers a question about the worker; takes the question's body, returns the answer's."""
-
-TOPICS: dict[str, Topic] = {}
-"""What the workers can be asked."""
-
-
-def topic(name: str) -> Callable[[Topic], Topic]:
-    """Declares the decorated function as the answer to a question of that name."""
-
-    def declare(answer: Topic) -> Topic:
-        TOPICS[name] = answer
-        return answer
-
-    return declare
-
-
-@topic("config set")
-def _config_set(worker: Worker, body: Any) -> Any:
-    """Takes over settings that have been checked already: [[name, text], …]."""
-    changed = worker.config.set([(name, text) for name, text in body])
-    if "loglevel" in changed:
-        logs.set_level(worker.config)
-    if "requirepass" in changed:
-        set_password(worker.shard.users, worker.config.requirepass)
-    if "notify-keyspace-events" in changed and not worker.loading:
-        worker.follow_events()
-    if changed.keys() & _OF_MEMORY:
-        worker.follow_limits(changed)
-    compress_strings(worker.config.rdbcompression)
-    worker.heed_saves()
-    worker.journal.settings_changed(changed)
-    worker.settings_changed()
-    return None
-
-
-@topic(control.USERS)
-def _change_users(worker: Worker, body: Any) -> Any:
-    """Takes over a change of the users, as all processes do, and refuses it if they do."""
-    change, _ = body
-    with suppress(CommandError):
-        carry_out(worker.shard.users, change)
-
-
-_OF_MEMORY = {"maxmemory", "maxmemory-policy"}
-
-
-@topic(control.SHARE)
-def _share(worker: Worker, body: Any) -> Any:
-    """Takes how many bytes the shard may use; returns what it uses (see `Eviction.share`)."""
-    return None if worker.eviction is None else worker.eviction.share(body)
-
-
-@topic("figures")
-def _figures(worker: Worker, body: Any) -> Any:
-    return figures.figures(worker, durations=bool(body))
-
-
-@topic("memory")
-def _memory(worker: Worker, body: Any) -> Any:
-    return memory_of(worker.shard)
-
-
-@topic("malloc stats")
-def _malloc_stats(worker: Worker, body: Any) -> Any:
-    return allocator.statistics()
-
-
-@topic("memory purge")
-def _memory_purge(worker: Worker, body: Any) -> Any:
-    return allocator.purge()
-
-
-@topic("latency events")
-def _latency_events(worker: Worker, body: Any) -> Any:
-    return worker.shard.slow.events.told()
-
-
-@topic("latency reset")
-def _latency_reset(worker: Worker, body: Any) -> Any:
-    return worker.shard.slow.events.reset(body)
-
-
-@topic("reset figures")
-def _reset_figures(worker: Worker, body: Any) -> Any:
-    return figures.reset(worker)
-
-
-@topic("active expire")
-def _set_active_expire(worker: Worker, body: Any) -> Any:
-    """Whether expired keys are removed before somebody looks for them."""
-    worker.active_expire = body
-
-
-@topic(control.FREEZE)
-def _freeze(worker: Worker, body: Any) -> Any:
-    """Leaves the outcome of transactions to the supervisor; returns how they stand here."""
-    return [worker.shard.transactions.freeze((proxy, number)) for proxy, number in body]
-
-
-@topic(control.SETTLE)
-def _settle(worker: Worker, body: Any) -> Any:
-    """Carries out, or gives up, transactions that were in doubt: [[transaction, commit], …]. Returns whether
-    that is as durable as any change is."""
-    for (proxy, number), commit in body:
-        worker.shard.transactions.settle((proxy, number), commit=commit)
-    return worker.journal.commit() is Safe.EVERYTHING
-
-
-@topic(control.FORGET)
-def _forget(worker: Worker, body: Any) -> Any:
-    """Forgets transactions whose outcome is durable everywhere."""
-    worker.shard.transactions.forget([(proxy, number) for proxy, number in body])
-
-
-@topic(control.SLOT_COSTS)
-def _slot_costs(worker: Worker, body: Any) -> Any:
-    """What each slot costs, found out in slices."""
-    return moving.costs(worker)
-
-
-@topic(control.WEIGH_SLOTS)
-def _weigh_slots(worker: Worker, body: Any) -> Any:
-    """How many of some slots are moved at once: [slots, most weight]."""
-    return moving.weigh(worker.shard, *body)
-
-
-@topic(control.SEND_SLOTS)
-def _send_slots(worker: Worker, body: Any) -> Any:
-    """Hands out the keys of slots: [slots, path]."""
-    return moving.send(worker, *body)
-
-
-@topic(control.TAKE_SLOTS)
-def _take_slots(worker: Worker, body: Any) -> Any:
-    """Takes in the keys of slots: [slots, their owner, path, when they were touched]."""
-    return moving.take(worker, *body)
-
-
-@topic(control.DROP_SLOTS)
-def _drop_slots(worker: Worker, body: Any) -> Any:
-    """Removes the keys of slots: [slots, their owner]."""
-    return moving.drop(worker, *body)
-
-
-@topic(control.LIBRARIES)
-def _libraries(worker: Worker, body: Any) -> Any:
-    return moving.libraries(worker.shard)
-
-
-@topic(control.TAKE_LIBRARIES)
-def _take_libraries(worker: Worker, body: Any) -> Any:
-    return moving.take_libraries(worker, body)
-
-
-@topic(control.MAY_LEAVE)
-def _may_leave(worker: Worker, body: Any) -> Any:
-    return moving.may_leave(worker.shard)
-
-
-@topic(control.SNAPSHOT)
-def _snapshot(worker: Worker, body: Any) -> Any:
-    """Gets ready for a snapshot: its number and the version of its format; the pipe comes with it."""
-    number, version = body
-    [fd] = worker.channel.take_fds(1)
-    worker.snapshots.prepare(number, fd, version)
-    return True
-
-
-@topic(control.SAVED)
-def _saved(worker: Worker, body: Any) -> None:
-    """A snapshot that was to be kept is on disk, or has failed: its number, and which of the two."""
-    number, ok = body
-    worker.snapshots.saved(number, ok=ok)
-    worker.saves_fail = not ok
-    worker.heed_saves()
-
-
-@topic("changes")
-def _changes(worker: Worker, body: Any) -> int:
-    """How many changes no snapshot contains."""
-    return worker.shard.changes_since_save
-
-
-@topic("rewrite")
-def _rewrite(worker: Worker, body: Any) -> Any:
-    """Begins to rewrite the append-only file; False if that is being done already."""
-    return worker.journal.begin_rewrite()
-
-
-def enlarge_pipe(fd: int) -> None:
-    """Asks for a larger kernel buffer; an unprivileged process may be refused, and lives with what it has."""
-    try:
-        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, limits.PIPE_BYTES)
-    except OSError:
-        pass
 
 
 def run(

@@ -34,7 +34,7 @@ LAYERS = [
     },
     {"propagation", "chores", "dump_file", "shard", "serving", "rest"},
     {"commands"},
-    {"busy", "eviction", "journal", "figures", "moving", "worker"},
+    {"busy", "eviction", "journal", "figures", "moving", "proxy_link", "questions", "worker"},
 ]
 """Modules and packages of shardkv, from the bottom up: each may import from its own layer and those
 before."""

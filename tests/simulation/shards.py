@@ -14,11 +14,11 @@ from shardkv.errors import CommandError
 from shardkv.journal import Journal, Safe
 from shardkv.locks import Transaction
 from shardkv.moving import Errand, drop_foreign, set_owner
+from shardkv.questions import QUESTIONS
 from shardkv.settings import Config
 from shardkv.shard import ENCODERS, Shard
 from shardkv.slots import SLOT_BITS
 from shardkv.wire import Batch, Reply, unpack_context
-from shardkv.worker import TOPICS
 from tests.aof.disks import Deferred, MemoryDisk
 from tests.simulation.links import Channel, Event, Link
 
@@ -152,7 +152,7 @@ class ShardProcess:
                         self._detach(self.links[proxy])
                     self.links[proxy] = link
                 case control.Question(number, topic, body):
-                    answer = TOPICS[topic](self, body)  # type: ignore[arg-type]
+                    answer = QUESTIONS[topic](self, body)  # type: ignore[arg-type]
                     if isinstance(answer, GeneratorType):
                         self.errands.append((number, answer))
                         continue
