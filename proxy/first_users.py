@@ -45,8 +45,17 @@ def first_users(config: Config, lines: Sequence[Directive]) -> Users:
         try:
             users.change(name.encode("utf-8", "surrogateescape"), [b"reset", *words])
         except CommandError as error:
-            raise directive.error(_text(error)) from None
+            raise directive.error(_without_passwords(_text(error), words)) from None
     return users
+
+
+def _without_passwords(text: str, rules: Sequence[bytes]) -> str:
+    """An error that names a rule, unless that may be a mistyped password: then only what is wrong with it."""
+    for rule in rules:
+        named = _text(CommandError(errors.acl_setuser(rule, b"")))
+        if text.startswith(named.rstrip()) and rule[:1] not in (b"+", b"-"):
+            return f"Error in a rule: {text.removeprefix(named.rstrip()).strip()}"
+    return text
 
 
 def _text(error: CommandError) -> str:

@@ -459,6 +459,10 @@ def test_users_that_are_not_what_they_should_be(tmp_path: Path) -> None:
     config = tmp_path / "shardkv.conf"
     config.write_text(f"dir {tmp_path}\nuser bob on +@all\nuser ann +nosuch\n")
     assert f"{config}:3: user: " in refused(str(config))
+    config.write_text(f"dir {tmp_path}\nuser bob on mistyped-password\n")
+    told = refused(str(config))
+    assert f"{config}:2: user: Error in a rule: Syntax error" in told
+    assert "mistyped" not in told
     config.write_text(f"dir {tmp_path}\nuser bob on +@all\nuser bob off\n")
     assert f"{config}:3: user: the user bob is declared twice" in refused(str(config))
     config.write_text(f"dir {tmp_path}\naclfile {path}\nuser bob on +@all\n")
