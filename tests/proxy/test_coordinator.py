@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from shardkv.command import BY_ID
 from shardkv.resp.replies import raw
-from shardkv.slots import even_slot_table, slot_of
-from shardkv.wire import FrameReader, FrameWriter, decode_batch
+from shardkv.slots import SLOT_BITS, even_slot_table, slot_of
+from shardkv.wire import Batch, FrameReader, FrameWriter, decode_batch, unpack_context
 from tests.proxy.stage import Stage, asks, stage
 
 HERE, THERE = (
@@ -34,7 +36,15 @@ class Process:
 
     def asked(self) -> int:
         """How many requests have come."""
-        return sum(len(decode_batch(frame)) for frame in self._reader.receive())
+        return len(self.requests())
+
+    def requests(self) -> Batch:
+        """The requests that have come."""
+        return [request for frame in self._reader.receive() for request in decode_batch(frame)]
+
+    def names(self) -> list[str]:
+        """The commands that have come."""
+        return [_name(request) for request in self.requests()]
 
     def answers(self, *values: object) -> None:
         self._writer.send(([raw(value) for value in values], ()))
@@ -42,6 +52,10 @@ class Process:
     def dies(self) -> None:
         for fd in self._fds:
             os.close(fd)
+
+
+def _name(request: list[Any]) -> str:
+    return BY_ID[unpack_context(request[0] >> SLOT_BITS).command_id].name
 
 
 @pytest.fixture
