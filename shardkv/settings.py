@@ -502,9 +502,10 @@ class Config:
         "9",
         Choice("9", "10", "11", "12", "80"),
         """The version of the format that snapshots are written in. 9 is read by Redis since 5.0 and by every
-        Valkey, 10 by Redis since 7.0, 11 since 7.2, 12 since 7.4; 80 by Valkey since 9.0. Only the last two
-        can hold hashes with fields that expire: where there are such, 12 is taken instead of an older
-        one.""",
+        Valkey, 10 by Redis since 7.0, 11 since 7.2, 12 since 7.4; 80 by Valkey since 9.0. Before 10 the
+        counters of streams are not kept (entries-added, max-deleted-entry-id, entries-read), nor does this
+        server have them after it has loaded such a snapshot. Only the last two can hold hashes with fields
+        that expire: where there are such, 12 is taken instead of an older one.""",
     )
     rdbcompression: bool = setting(
         SNAPSHOTS,
