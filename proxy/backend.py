@@ -21,7 +21,7 @@ from shardkv.resp.replies import encode_error, raw
 from shardkv.wire import CALLED, PUBLISHED, Batch, FrameReader, FrameWriter, decode_note, decode_replies
 
 if TYPE_CHECKING:
-    from proxy.commandlog import CommandLog
+    from proxy.commandlog import Asked, CommandLog
 
 logger = logging.getLogger("proxy.backend")
 
@@ -102,7 +102,7 @@ class Backend:
         self.add_request = self._requests.append
         self.add_block = self._blocks.append
         self.add_index = self._indexes.append
-        self._inflight: deque[tuple[list[Block], list[int], Batch]] = deque()
+        self._inflight: deque[tuple[list[Block], list[int], Asked]] = deque()
         self._late: dict[int, tuple[Block, int]] = {}
         self._tickets = 0
         self._reader: FrameReader | None = None
@@ -221,6 +221,8 @@ class Backend:
         self._forget_batch()
         if size >= self.log.large_request_bytes:
             self.log.look_at_requests(requests, blocks)
+        if size >= limits.SHORTENED_BATCH_BYTES:
+            self._inflight[-1] = (blocks, indexes, self.log.shortened(requests))
         if writer.backlog_bytes:
             self._loop.add_writer(writer.fd, self._flush_backlog)
             if writer.backlog_bytes > self._buffer_limit and not self.congested:
@@ -299,7 +301,7 @@ class Backend:
         if place < len(blocks):
             self.log.add(blocks[place].owner, entry)
 
-    def _fill(self, replies: list[bytes | None], touched: list[Block]) -> tuple[list[Block], Batch]:
+    def _fill(self, replies: list[bytes | None], touched: list[Block]) -> tuple[list[Block], Asked]:
         """Puts replies in their places; returns the blocks, and the requests that they answer."""
         blocks, indexes, requests = self._inflight.popleft()
         last = None

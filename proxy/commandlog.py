@@ -42,6 +42,18 @@ class Logged(NamedTuple):
     name: bytes
 
 
+class Shortened(NamedTuple):
+    """What is kept of a request to a shard until its reply comes: its code, and its words as they would be
+    logged; none of a request that is not logged."""
+
+    code: int
+    words: list[bytes]
+
+
+Asked = Sequence[list[Any] | Shortened]
+"""Requests that a shard has been sent."""
+
+
 class CommandLog:
     """One proxy's logs."""
 
@@ -96,14 +108,31 @@ class CommandLog:
             for command, args in _requests_in(request):
                 self._look_at_size(client_of(block.owner), LARGE_REQUEST, command, args, request_bytes(args))
 
-    def look_at_replies(self, requests: Batch, blocks: list[Block], replies: list[bytes | None]) -> None:
+    def shortened(self, requests: Batch) -> list[Shortened]:
+        """What `look_at_replies` needs of requests that are large: a pipeline of them would fill the memory
+        until the last reply has come."""
+        return [
+            Shortened(
+                request[0], [] if command is None else trimmed(command.redacted(_words(command, request)))
+            )
+            for request in requests
+            for command in (_logged_command(request[0]),)
+        ]
+
+    def look_at_replies(self, requests: Asked, blocks: list[Block], replies: list[bytes | None]) -> None:
         """Finds the large ones among a shard's replies."""
+        least = self.large_reply_bytes
         for request, block, reply in zip(requests, blocks, replies, strict=True):
-            context = unpack_context(request[0] >> SLOT_BITS)
-            command = BY_ID[context.command_id]
-            if reply is not None and context.protocol != RAW and not command.internal:
-                args = [command.propagated_name, *request[1:]]
-                self._look_at_size(client_of(block.owner), LARGE_REPLY, command, args, len(reply))
+            if reply is None or len(reply) < least:
+                continue
+            command, session = _logged_command(request[0]), client_of(block.owner)
+            if command is None or session is None or command.flags & Flag.SKIP_SLOWLOG:
+                continue
+            if isinstance(request, Shortened):
+                words = request.words
+            else:
+                words = trimmed(command.redacted(_words(command, request)))
+            self._keep(session, LARGE_REPLY, clock.now_ms() // 1000, len(reply), words)
 
     # -- what the proxy itself carries out, or coordinates -------------------------------------------
 
@@ -168,13 +197,25 @@ def client_of(owner: Any) -> Session | None:
     return getattr(owner, "session", None)
 
 
+def _logged_command(code: int) -> Command | None:
+    """The command of a client's request to a shard; None for what is a part of something else."""
+    context = unpack_context(code >> SLOT_BITS)
+    command = BY_ID[context.command_id]
+    return None if command.internal or context.protocol == RAW else command
+
+
+def _words(command: Command, request: Sequence[Any]) -> list[Any]:
+    """A request to a shard as a client would send it."""
+    return [command.propagated_name, *request[1:]]
+
+
 def _requests_in(request: Sequence[Any]) -> list[tuple[Command, list[Any]]]:
     """The clients' requests that a request to a shard consists of: itself, or those that an internal one
     holds; not the parts of a command over several shards."""
     context = unpack_context(request[0] >> SLOT_BITS)
     command = BY_ID[context.command_id]
     if not command.internal:
-        return [] if context.protocol == RAW else [(command, [command.propagated_name, *request[1:]])]
+        return [] if context.protocol == RAW else [(command, _words(command, request))]
     held = [word for word in request[1:] if isinstance(word, list)]
     return [
         found

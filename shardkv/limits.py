@@ -76,6 +76,9 @@ PIPE_READ_BYTES = 256 * 1024
 PIPE_BACKLOG_BYTES = 8 * 1024 * 1024
 """Frames waiting for a full pipe. Above it the producer stops taking in what would add to them."""
 
+SHORTENED_BATCH_BYTES = 256 * 1024
+"""Of a batch this large a proxy keeps only what it may have to log, while the shard works on it."""
+
 MAX_FRAME_BYTES = 2**31 - 1
 """A frame longer than this is a broken peer, not a message."""
 
