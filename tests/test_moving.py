@@ -16,6 +16,8 @@ from shardkv.moving import Errand, drop, may_leave, send, take
 from shardkv.plan import coded
 from shardkv.shard import Shard
 from shardkv.slots import SLOTS, slot_of
+from shardkv.structures.list import List
+from shardkv.waiters import Waiter
 from shardkv.wire import RAW, pack_context
 from tests.local import Local
 
@@ -232,3 +234,12 @@ def test_a_shard_that_has_a_part_in_a_transaction_does_not_leave(source: Any) ->
     assert not may_leave(shard)
     transactions.forget([OWNER])
     assert may_leave(shard)
+
+
+def test_nor_one_in_which_somebody_waits_for_data(source: Any) -> None:
+    waiters = source.shard.serving.waiters
+    waiter = Waiter(OWNER, 0, [KEY], List)
+    waiters.enter(waiter)
+    assert not may_leave(source.shard)
+    waiters.leave(waiter)
+    assert may_leave(source.shard)

@@ -146,6 +146,40 @@ def test_one_move_at_a_time(on_stage: Stage, shards: list[Process]) -> None:
         process.answers(True)
     ask(on_stage, f"SET {HERE} v")
     assert shards[SOURCE].names() == []
+    let_go(on_stage, [HERE], SOURCE)
+    assert shards[SOURCE].names() == ["set"]
+
+
+def test_what_was_idle_goes_on_before_the_slots_are_held_or_after_that(
+    on_stage: Stage, shards: list[Process]
+) -> None:
+    idle: Any = object()
+    ask(on_stage, f"MGET {HERE} {THERE}")
+    held = hold(on_stage, [HERE])
+    move = on_stage.proxy.move
+    assert move is not None
+    # There is something else to wait for, so it may as well.
+    assert move.work_begins(idle)
+    assert [process.names() for process in shards] == [["prepare"], ["prepare"]]
+    for process in shards:
+        process.answers([raw([b"v"])])
+    on_stage.turn()
+    assert [process.names() for process in shards] == [["release"], ["release"]]
+    move.work_ends(idle)
+    for process in shards:
+        process.answers(True)
+    on_stage.turn()
+    assert [process.names() for process in shards] == [["barrier"], ["barrier"]]
+    assert not move.work_begins(idle)
+    done: list[bool] = []
+    move.afterwards(lambda: done.append(True))
+    for process in shards:
+        process.answers(True)
+    on_stage.turn()
+    assert held.result() is True
+    assert not done
+    let_go(on_stage, [HERE], TARGET)
+    assert done == [True]
 
 
 def test_a_transaction_that_watches_what_moves_waits(on_stage: Stage, shards: list[Process]) -> None:
