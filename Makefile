@@ -24,6 +24,7 @@ run: $(READY)
 test: $(READY) $(QUEUES_READY) $(NODE_READY)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/bandit --quiet --configfile pyproject.toml --recursive proxy shardkv
 	$(VENV)/bin/mypy
 	$(VENV)/bin/pytest --numprocesses 2 --dist loadfile $(addprefix --ignore=,$(ALONE)) $(ARGS)
 	$(VENV)/bin/pytest $(ALONE) $(ARGS)
