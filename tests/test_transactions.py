@@ -281,3 +281,20 @@ def test_nobody_waits_for_the_disk_any_more_who_is_gone(shard: Shard, transactio
     shard.until_durable = [(mine, 0), (its, 0)]
     transactions.forget_proxy(1)
     assert shard.until_durable == [(mine, 0)]
+
+
+def test_a_request_is_withdrawn_by_its_own_proxy_alone(shard: Shard, transactions: Transactions) -> None:
+    lock(transactions)
+    mine, its = Link(0), Link(1)
+    number: Any = 5
+    assert ask(shard, mine, b"BLPOP", b"a", number) == [None]
+    assert transactions.withdraw((1, 5)) is None
+    assert transactions.withdraw((0, 4)) is None
+    assert ask(shard, its, b"BLPOP", b"a", number) == [None]
+    withdrawn = transactions.withdraw((1, 5))
+    assert withdrawn is not None
+    assert withdrawn.link.proxy == 1
+    assert transactions.waiting == 1
+    assert transactions.withdraw((0, 5)) is not None
+    transactions.release(OWNER)
+    assert not shard.locks
