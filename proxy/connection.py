@@ -201,9 +201,14 @@ class Connection(asyncio.Protocol, ABC):
         """Leaves what has come until the proxy takes up what has come from all clients, one after the other.
 
         Reading a socket, and then at once carrying out what it says, would have the kernel and the
-        interpreter drive each other out of the processor's caches for every request.
+        interpreter drive each other out of the processor's caches for every request. A large chunk is worth
+        it by itself, and is not kept beside others.
         """
         proxy = self.proxy
+        if len(data) > limits.KEPT_CHUNK_BYTES:
+            proxy.take_arrivals()
+            self.take(data)
+            return
         proxy.arrivals.append((self, data))
         if not proxy.flush_scheduled:
             proxy.flush_soon()

@@ -73,6 +73,9 @@ PIPE_BYTES = 1024 * 1024
 PIPE_READ_BYTES = 256 * 1024
 """Read from a pipe in one system call at most."""
 
+KEPT_CHUNK_BYTES = 16 * 1024
+"""A chunk from a client up to this size is kept until what has come from other clients is read as well."""
+
 PIPE_BACKLOG_BYTES = 8 * 1024 * 1024
 """Frames waiting for a full pipe. Above it the producer stops taking in what would add to them."""
 

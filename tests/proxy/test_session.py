@@ -235,3 +235,14 @@ def test_a_request_that_fails_to_be_taken_up_closes_its_client_alone(
         assert transport.aborted
         assert other_transport.written == b"+PONG\r\n"
         assert f"client id={session.id} closed" in caplog.text
+
+
+def test_a_large_chunk_is_taken_up_at_once_behind_what_came_before() -> None:
+    with stage() as play:
+        session, transport = play.client()
+        other, _ = play.client()
+        session.data_received(pack("PING", "first"))
+        other.data_received(pack("PING"))
+        session.data_received(pack("PING", "x" * 20_000))
+        assert transport.written == b"$5\r\nfirst\r\n$20000\r\n" + b"x" * 20_000 + b"\r\n"
+        assert other.requests == 1
