@@ -55,6 +55,11 @@ def test_a_change_counts_only_for_keys_that_are_waited_for() -> None:
     for key in (b"b", b"x", b"a", b"b"):
         waiters.look_at(DB, key, "lpush")
     assert list(waiters.ready) == [(3, b"b"), (3, b"a")]
+    waiters.ready.clear()
+    # A group that is set back is no news, as in Redis.
+    waiters.look_at(DB, b"a", "xgroup-setid")
+    assert not waiters.ready
+    waiters.look_at(DB, b"a", "xadd")
     waiters.leave(one)
     assert not waiters.ready
     assert not waiters

@@ -92,3 +92,54 @@ def test_and_counts_if_nobody_dies(on_stage: Stage) -> None:
     assert transport.written == b"*2\r\n$1\r\n1\r\n$1\r\n2\r\n"
     one.dies()
     other.dies()
+
+
+@pytest.fixture
+def alone() -> Iterator[Stage]:
+    """A single proxy, for which the order in the pipes is enough for mere looks."""
+    with stage(workers=2, proxies=1) as made:
+        yield made
+
+
+def test_looks_take_locks_while_another_locks_keys_as_it_goes_on(alone: Stage) -> None:
+    processes = [Process(alone, 0), Process(alone, 1)]
+    coordinator = alone.proxy.coordinator
+    assert not coordinator.lock_reads
+    session, transport = alone.client()
+    asks(session, f"SORT {HERE} BY {THERE}*")
+    alone.turn()
+    assert coordinator.lock_reads
+    for process in processes:
+        process.dies()
+    alone.turn()
+    assert transport.written.startswith(b"-SHARDDOWN ")
+    assert not coordinator.lock_reads
+    assert not coordinator.running
+
+
+@pytest.mark.parametrize(("look", "waits"), [("MGET {} {}", False), ("SORT {} BY {}*", True)])
+def test_what_follows_a_look_waits_if_that_takes_locks(alone: Stage, look: str, *, waits: bool) -> None:
+    """Else it could change what the look has still to see."""
+    processes = [Process(alone, 0), Process(alone, 1)]
+    session, _ = alone.client()
+    asks(session, look.format(HERE, THERE), f"SET {HERE} v")
+    alone.turn()
+    names = [name for process in processes for name in process.names()]
+    assert ("set" in names) is not waits
+    assert ("prepare" in names) is waits
+    for process in processes:
+        process.dies()
+    alone.turn()
+
+
+def test_a_shard_that_is_there_no_more_is_told_nothing(alone: Stage) -> None:
+    processes = [Process(alone, 0), Process(alone, 1)]
+    coordinator = alone.proxy.coordinator
+    coordinator.forget_later((0, 1), [0, 1])
+    coordinator.drop_shard(1)
+    coordinator._forget()
+    alone.turn()
+    assert [process.names() for process in processes] == [["forget"], []]
+    for process in processes:
+        process.dies()
+    alone.turn()
