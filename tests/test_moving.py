@@ -11,14 +11,16 @@ import pytest
 
 from shardkv import errors
 from shardkv.aof.batch import MAX_HEADER_BYTES
+from shardkv.errors import CommandError
 from shardkv.locks import Transaction
 from shardkv.moving import Errand, drop, may_leave, send, take
 from shardkv.plan import coded
+from shardkv.resp.replies import raw
 from shardkv.shard import Shard
 from shardkv.slots import SLOTS, slot_of
 from shardkv.structures.list import List
 from shardkv.waiters import Waiter
-from shardkv.wire import RAW, pack_context
+from shardkv.wire import RAW, SLOT_MOVED, pack, pack_context
 from tests.local import Local
 
 OWNER: Transaction = (0, 1)
@@ -216,6 +218,33 @@ def test_who_counts_on_a_key_that_has_gone_is_told(source: Any) -> None:
     assert db.peek(KEY) is None
     assert db.peek(OTHER) == b"value"
     assert source.slot_table[SLOT[0]] == 1
+
+
+@pytest.mark.parametrize("internal", [True, False])
+def test_who_waits_for_a_key_that_has_gone_asks_anew(source: Any, *, internal: bool) -> None:
+    """A coordinator, of whose many shards this is one, gets an error; a client's request comes back as a
+    whole."""
+    serving = source.shard.serving
+    link = SimpleNamespace(late=[])
+    for number, key in ((1, KEY), (2, OTHER)):
+        serving.newcomer = Waiter((0, number), 0, [key], List)
+        serving.begin(
+            SimpleNamespace(
+                link=link,
+                ticket=number,
+                command=SimpleNamespace(internal=internal),
+                encode=raw,
+                args=[0, key, number],
+            )
+        )
+    drop(source, SLOT, 1)
+    [late] = link.late
+    assert late.ticket == 1
+    if internal:
+        assert late.reply == raw(CommandError(errors.SLOT_MOVED))
+    else:
+        assert late.reply == SLOT_MOVED + pack([KEY, 1])
+    assert len(serving.waiters) == 1
 
 
 # -- shards that go -----------------------------------------------------------------------------------

@@ -117,7 +117,7 @@ def test_looks_take_locks_while_another_locks_keys_as_it_goes_on(alone: Stage) -
     assert not coordinator.running
 
 
-@pytest.mark.parametrize(("look", "waits"), [("MGET {} {}", False), ("SORT {} BY {}*", True)])
+@pytest.mark.parametrize(("look", "waits"), [("MGET {} {}", False), ("SORT_RO {} BY {}*", True)])
 def test_what_follows_a_look_waits_if_that_takes_locks(alone: Stage, look: str, *, waits: bool) -> None:
     """Else it could change what the look has still to see."""
     processes = [Process(alone, 0), Process(alone, 1)]
