@@ -123,6 +123,7 @@ def serve(path: Path | None, overrides: list[str]) -> int:
     listeners = open_listeners(config)
     if listeners.tls:
         tls.server_context(config)  # tells now what would be wrong in each proxy
+    listeners.listen(config.tcp_backlog)
     supervisor = Supervisor(config, listeners, layout, lock_fd, users)
     with pid_file(config.pidfile):
         return supervisor.run(lambda: reload(asked, path, overrides, supervisor))

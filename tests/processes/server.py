@@ -125,7 +125,9 @@ def _wait_until_ready(server: Shardkv) -> None:
         try:
             with server.wire() as connection:
                 # A shard that has not loaded yet says so; any other error comes from a server that is ready.
-                if not connection.ask("DBSIZE").startswith((b"-LOADING", b"-SHARDDOWN")):
+                # No reply at all comes from one that has ended.
+                reply = connection.ask("DBSIZE")
+                if reply and not reply.startswith((b"-LOADING", b"-SHARDDOWN")):
                     return
                 clock.sleep(_POLL_S)
         except ConnectionRefusedError:
