@@ -424,7 +424,8 @@ class Supervisor:
                 self.exit_code = self.exit_code or 1
             return
         now = time.monotonic()
-        steady = now - child.started_at >= _STEADY_S
+        # One that has ended in good order was asked to.
+        steady = now - child.started_at >= _STEADY_S or not exit_code
         child.deaths = 0 if steady else child.deaths + 1
         delay_s = 0.0 if child.deaths <= 1 else min(_LONGEST_RESTART_DELAY_S, 0.05 * 2**child.deaths)
         child.restart_at = now + delay_s

@@ -56,6 +56,8 @@ HOLD_SLOTS: Final = "hold slots"
 LET_GO_SLOTS: Final = "let go slots"
 """What proxies are told then."""
 
+BEGIN_ANEW: Final = "begin anew"
+"""A worker is to end in good order, so that it is started again and loads its data."""
 
 USERS: Final = "users"
 """What is said when users change (see shardkv.acl.changes)."""

@@ -758,6 +758,7 @@ DEBUG_NOT_ALLOWED = (
     b"local connection, otherwise you need to set this option in the configuration file, and then restart "
     b"the server."
 )
+NO_AOF_TO_LOAD = b"ERR there is no append-only file to load, because appendonly is no"
 
 
 def config_rewrite_failed(reason: object) -> bytes:

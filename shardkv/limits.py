@@ -535,6 +535,12 @@ TIMED_SINGLY_BELOW_US = 1000
 SIZED_KEYS = 500
 SIZED_SLOTS = 4096
 
+# DEBUG POPULATE makes keys of so many bytes at a time.
+POPULATED_BYTES = 1024**2
+
+# Between two looks at whether shards that were started again have loaded their data.
+LOADING_POLL_S = 0.01
+
 # What waits on its way to clients that MONITOR, in one proxy for those of the others. Who gets less than
 # everything is told so by the end of its connection.
 MONITOR_BACKLOG_BYTES = MAX_CONTROL_BYTES // 2

@@ -206,3 +206,9 @@ def _changes(worker: Worker, body: Any) -> int:
 def _rewrite(worker: Worker, body: Any) -> Any:
     """Begins to rewrite the append-only file; False if that is being done already."""
     return worker.journal.begin_rewrite()
+
+
+@topic(control.BEGIN_ANEW)
+def _begin_anew(worker: Worker, body: Any) -> Any:
+    """Ends the worker when what it has been asked is answered."""
+    worker.stopping = True

@@ -119,6 +119,11 @@ def copy(value: Value) -> Value:
     return value if isinstance(value, bytes | int) else value.copy()
 
 
+def string_bytes(value: Value) -> bytes:
+    """The content of a string."""
+    return b"%d" % value if isinstance(value, int) else bytes(value)  # type: ignore[arg-type]
+
+
 def recreate(key: bytes, value: Value, expire_at_ms: int | None) -> Iterator[list[bytes]]:
     """Requests that build a key anew from nothing, with its expiry time: what a rewritten AOF holds, and what
     travels when a key goes to another shard."""
@@ -128,7 +133,7 @@ def recreate(key: bytes, value: Value, expire_at_ms: int | None) -> Iterator[lis
         if expire_at_ms is not None:
             yield [b"PEXPIREAT", key, b"%d" % expire_at_ms]
         return
-    text = b"%d" % value if isinstance(value, int) else bytes(value)
+    text = string_bytes(value)
     if expire_at_ms is not None:
         yield [b"SET", key, text, b"PXAT", b"%d" % expire_at_ms]
     else:

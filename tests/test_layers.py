@@ -19,7 +19,7 @@ LAYERS = [
     {"values", "expiry", "locks", "aof", "slotmap", "waiters"},
     {"structures", "rdb"},
     {"keyspace", "plan", "blocking"},
-    {"recency", "scans", "walk", "snapshot"},
+    {"digest", "recency", "scans", "walk", "snapshot"},
     {
         "channels",
         "drafts",

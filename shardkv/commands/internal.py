@@ -268,7 +268,12 @@ def tellcalls(db: Database, args: list[Any]) -> Any:
 # -- all shards at one moment ------------------------------------------------------------------------
 
 
-def _at_one_moment(call: Call) -> Plan:
+def whole_shard(db: int, args: list[Any]) -> tuple[list[LockKey], bool]:
+    """Locks everything there is."""
+    return [], True
+
+
+def at_one_moment(call: Call) -> Plan:
     """Puts the same request to every shard while all of them are locked; their values, in the shards'
     order."""
     yield Read({})
@@ -282,8 +287,8 @@ def _at_one_moment(call: Call) -> Plan:
     group="transactions",
     since="0.1.0",
     flags=_NO_FLAGS,
-    locks=lambda db, args: ([], True),
-    plan=_at_one_moment,
+    locks=whole_shard,
+    plan=at_one_moment,
     internal=True,
 )
 def begin_snapshot(db: Database, args: list[Any]) -> Any:
@@ -297,8 +302,8 @@ def begin_snapshot(db: Database, args: list[Any]) -> Any:
     group="transactions",
     since="0.1.0",
     flags=_NO_FLAGS,
-    locks=lambda db, args: ([], True),
-    plan=_at_one_moment,
+    locks=whole_shard,
+    plan=at_one_moment,
     internal=True,
 )
 def log_position(db: Database, args: list[Any]) -> Any:

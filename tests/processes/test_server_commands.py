@@ -15,7 +15,7 @@ import pytest
 import redis
 
 from shardkv import clock
-from tests.processes.server import Shardkv, eventually, fields, shardkv
+from tests.processes.server import Shardkv, eventually, shardkv
 from tests.wire import pack
 
 # -- CONFIG -----------------------------------------------------------------------------------
@@ -255,36 +255,6 @@ def test_a_shard_that_is_busy_does_not_hold_up_info() -> None:
         sleeping.send("DEBUG", "SLEEP", "3")
         eventually(lambda: "busy" in connection.text("INFO", "shards"), timeout_s=4)
         assert sleeping.receive() == b"+OK\r\n"
-
-
-# -- DEBUG ------------------------------------------------------------------------------------
-
-
-def test_debug_sleep_stops_every_shard(server: Shardkv) -> None:
-    with server.wire() as connection:
-        begun_s = clock.monotonic()
-        connection.send_bytes(pack("DEBUG", "SLEEP", "0.2") + pack("MGET", "a", "b", "c", "d"))
-        assert connection.receive() == b"+OK\r\n"
-        connection.receive()
-        assert 0.2 <= clock.monotonic() - begun_s < 2
-
-
-def test_debug_set_active_expire(server: Shardkv) -> None:
-    with server.wire() as connection:
-        connection.ask("SELECT", 9)
-        assert connection.ask("DEBUG", "SET-ACTIVE-EXPIRE", "0") == b"+OK\r\n"
-        connection.ask("SET", "brief", "x", "PX", 1)
-        before = fields(connection.text("INFO", "keyspace", "stats"))
-        time.sleep(0.5)
-        assert fields(connection.text("INFO", "keyspace", "stats"))["expired_keys"] == before["expired_keys"]
-        assert connection.ask("DEBUG", "SET-ACTIVE-EXPIRE", "1") == b"+OK\r\n"
-        eventually(lambda: "db9" not in fields(connection.text("INFO", "keyspace")))
-
-
-def test_debug_is_not_allowed_by_default() -> None:
-    with shardkv(workers=1) as server, server.wire() as connection:
-        assert connection.ask("DEBUG", "SLEEP", "0").startswith(b"-ERR DEBUG command not allowed.")
-        assert connection.ask("DEBUG", "HELP").startswith(b"-ERR DEBUG command not allowed.")
 
 
 # -- files and the end ------------------------------------------------------------------------
