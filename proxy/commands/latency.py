@@ -63,7 +63,7 @@ async def latency_history(session: Session, args: list[Any]) -> Any:
 
 
 def _event(word: bytes) -> str:
-    return word.decode("utf-8", "surrogateescape")
+    return word.decode("utf-8", "replace")
 
 
 @command("LATENCY GRAPH event", group="server", since="2.8.13", flags=_FLAGS, tips=_TIPS, place=Place.PROXY)

@@ -52,7 +52,8 @@ def throw(server: Shardkv, seed: int, count: int) -> None:
 @pytest.mark.parametrize("count", [5_000, pytest.param(200_000, marks=pytest.mark.slow)])
 @pytest.mark.timeout(900)
 def test_hostile_inputs(count: int, pytestconfig: pytest.Config) -> None:
-    seed = random.SystemRandom().randrange(2**32)
+    # The quick selection is always the same; the long run looks for what is new.
+    seed = 2 if count <= 5_000 else random.SystemRandom().randrange(2**32)
     print("seed", seed)
     with shardkv(workers=2) as server:
         throw(server, 1, 200)

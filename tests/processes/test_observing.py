@@ -479,6 +479,7 @@ def test_events_of_all_processes(server: Shardkv) -> None:
         assert history[-1] == [at_s, latest_ms]
         assert f"command - high {longest_ms} ms" in other.text("LATENCY", "GRAPH", "command")
         assert "command: " in other.text("LATENCY", "DOCTOR")
+        assert parsed(other.ask("LATENCY", "RESET", b"\xff")) == 0
         assert parsed(other.ask("LATENCY", "RESET", "command", "nosuch")) == 1
         assert parsed(other.ask("LATENCY", "HISTORY", "command")) == []
         client.ask("CONFIG", "SET", "latency-monitor-threshold", 0)
