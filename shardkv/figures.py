@@ -151,9 +151,11 @@ def figures(worker: Worker, *, durations: bool) -> WorkerFigures:
         transactions_in_doubt=shard.transactions.in_doubt,
         parked_requests=shard.transactions.waiting,
         watched_keys=len(shard.watches),
-        commands={name: (stats.calls, stats.ns, stats.failed) for name, stats in shard.stats.items()},
-        parts_ns={name: stats.ns for name, stats in shard.part_stats.items()},
-        errors=shard.totals.errors,
+        commands={
+            name: (stats.calls, stats.ns, stats.failed) for name, stats in shard.stats.commands.items()
+        },
+        parts_ns={name: stats.ns for name, stats in shard.stats.parts.items()},
+        errors=shard.stats.errors,
         # What is known to every shard is counted on one.
         pubsub_channels=sum(
             shard.index == 0 or not arises_anywhere(CHANNEL, name) for name in shard.channels.names(CHANNEL)
@@ -166,7 +168,7 @@ def figures(worker: Worker, *, durations: bool) -> WorkerFigures:
         log=None if worker.journal.log is None else _log(worker.journal, worker.journal.log),
         durations={
             name: scaled(stats.durations, stats.calls)
-            for name, stats in shard.stats.items()
+            for name, stats in shard.stats.commands.items()
             if durations and stats.durations
         },
     )

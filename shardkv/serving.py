@@ -16,7 +16,8 @@ from shardkv.waiters import Waiter, Waiters
 from shardkv.wire import SLOT_MOVED, pack
 
 if TYPE_CHECKING:
-    from shardkv.shard import CommandStats, Shard
+    from shardkv.shard import Shard
+    from shardkv.stats import CommandStats
     from shardkv.transactions import Link
 
 

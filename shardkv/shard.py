@@ -9,10 +9,9 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
-from shardkv import clock, errors, limits
+from shardkv import clock, errors
 from shardkv.acl.users import Users
 from shardkv.channels import Channels
 from shardkv.command import BY_ID, Command, Flag, Handler, lock_keys
@@ -20,7 +19,6 @@ from shardkv.drafts import Draft
 from shardkv.errors import CommandError, caught
 from shardkv.expiry import Deadlines
 from shardkv.keyspace import Database, Slot, with_doors
-from shardkv.latency import Durations, count, fold
 from shardkv.locks import Transaction
 from shardkv.notifications import Notifications
 from shardkv.propagation import Effects, Propagation
@@ -31,6 +29,7 @@ from shardkv.scripts import Scripts
 from shardkv.serving import Request, Serving
 from shardkv.slots import SLOT_BITS, SLOT_MASK, slot_of
 from shardkv.slow import Slow
+from shardkv.stats import CommandStats, Stats
 from shardkv.tracking import Tracking
 from shardkv.transactions import Late, Link, Parked, Transactions
 from shardkv.values import Collection
@@ -46,33 +45,8 @@ ENCODERS: tuple[Callable[[Any], bytes], ...] = (raw, raw, resp2, resp3)
 """By the protocol in a request's code."""
 
 
-@dataclass(slots=True)
-class CommandStats:
-    """The figures of one command for INFO commandstats; `ns` is its running time in sum."""
-
-    command: Command
-    calls: int = 0
-    ns: int = 0
-    failed: int = 0
-    part: bool = False
-    """Whether these were parts of commands over several shards, whose calls and errors their coordinators
-    count."""
-    durations: Durations = field(default_factory=dict)
-    """Of those requests whose time was looked at."""
-    together: bool = True
-    """Whether its requests are timed together where they follow each other, and not one by one as well."""
-
-
 Bound = tuple[Handler, Database, Callable[[Any], bytes], bool, Command, CommandStats]
 """What a request's code stands for, looked up once: handler, database, encoder, writes, command, figures."""
-
-
-@dataclass(slots=True)
-class _Totals:
-    """What is counted across all commands."""
-
-    calls: int = 0
-    errors: dict[str, int] = field(default_factory=dict)
 
 
 class Shard(Propagation):
@@ -98,13 +72,9 @@ class Shard(Propagation):
         self.notifications = Notifications(self)
         self.tick()
         self.slow = Slow(config)
-        self.tracked_batches = limits.TRACKED_BATCHES if self.slow.tracks else 0
-        """Of so many batches that come next the times are counted."""
+        self.stats = Stats(self.slow)
         self.hits = self.misses = self.expired_keys = self.evicted_keys = 0
         self.use_door("recency", door_of(config.maxmemory_policy))
-        self.stats: dict[str, CommandStats] = {}
-        self.part_stats: dict[str, CommandStats] = {}
-        self.totals = _Totals()
         self.graveyard: deque[list[Slot] | Collection | Deadlines] = deque()
         """What flushed databases held, and large collections that no key holds any more: freed in slices."""
         self.snapshots = Snapshots()
@@ -253,8 +223,9 @@ class Shard(Propagation):
             self.running = batch, replies, link
         now_ns = clock.perf_counter_ns
         look_ns = self.slow.least_ns
-        if self.tracked_batches:
-            self.tracked_batches -= 1
+        measured = self.stats
+        if measured.tracked_batches:
+            measured.tracked_batches -= 1
             look_ns = 0
         timed: CommandStats | None = None
         calls = last_ns = 0
@@ -271,7 +242,7 @@ class Shard(Propagation):
                     timed.calls += calls
                     timed.ns += took_ns
                     if took_ns >= look_ns:
-                        self._look_at(timed, batch, replies, calls, took_ns)
+                        measured.look_at(timed, batch, replies, calls, took_ns)
                 timed, calls, last_ns = stats, 0, started_ns
             if held and link is not None and self._parks(link, db, command, args, encode):
                 reply(None)
@@ -282,11 +253,11 @@ class Shard(Propagation):
                 value = handler(db, args)
             except CommandError as error:
                 value = caught(error)
-                self._count_error(stats, error)
+                self.stats.failed(stats, error)
             except Exception:
                 logger.exception("%s failed", command.name)
                 value = CommandError(errors.INTERNAL)
-                self._count_error(stats, value)
+                self.stats.failed(stats, value)
             if writes and self.dirty:
                 self.log_change(db, command, args)
             if value is LATER:
@@ -300,7 +271,7 @@ class Shard(Propagation):
             timed.calls += calls
             timed.ns += took_ns
             if took_ns >= look_ns:
-                self._look_at(timed, batch, replies, calls, took_ns)
+                measured.look_at(timed, batch, replies, calls, took_ns)
         self.link, self.running = outer_link, outer_running
         if self.ready and outer_link is None and not self.together and self.scripts.running is None:
             # Keys that have expired when somebody looked at them.
@@ -311,7 +282,7 @@ class Shard(Propagation):
         index, no_touch, protocol, command_id, tracker, remembers = unpack_context(context)
         command = BY_ID[command_id]
         part = protocol == RAW
-        stats = self._stats_of(command, part=part)
+        stats = self.stats.of(command, part=part)
         handler = command.handler
         if self.refusal is not None and command.flags & Flag.WRITE:
             handler = self._refuse
@@ -329,40 +300,10 @@ class Shard(Propagation):
         self._bounds[context] = bound
         return bound
 
-    def _stats_of(self, command: Command, *, part: bool = False) -> CommandStats:
-        """The figures of a command."""
-        known = self.part_stats if part else self.stats
-        return known.setdefault(command.name, CommandStats(command, part=part))
-
-    def _look_at(
-        self, stats: CommandStats, batch: Batch, replies: list[Reply], calls: int, took_ns: int
-    ) -> None:
-        """Looks at the time that the last requests took together: because they are to be counted by it, or
-        because it was as long as something asks for."""
-        if not calls or stats.command.internal:
-            return
-        if self.slow.tracks and not stats.part:
-            count(stats.durations, took_ns // calls, calls)
-        if took_ns >= self.slow.least_ns and stats.together:
-            others = stats.calls - calls
-            usual_ns = (stats.ns - took_ns) / others if others else took_ns / calls
-            self.slow.look_at(stats, batch, replies, calls, took_ns - int((calls - 1) * usual_ns))
-
     def settings_changed(self) -> None:
         """Follows the settings about what is measured."""
-        self.slow.settings_changed()
-        if not self.slow.tracks:
-            for stats in self.stats.values():
-                stats.durations.clear()
+        self.stats.settings_changed()
         self._bounds.clear()
-        self.keep_measuring()
-
-    def keep_measuring(self) -> None:
-        """To be called regularly: from here on the times of so many batches are counted, and the tables of
-        times that have become large are made small."""
-        self.tracked_batches = limits.TRACKED_BATCHES if self.slow.tracks else 0
-        for stats in self.stats.values():
-            fold(stats.durations)
 
     def unbind(self, tracker: int) -> None:
         """Forgets what the codes of a client that tracks keys stand for."""
@@ -390,9 +331,7 @@ class Shard(Propagation):
 
     def reset_stats(self) -> None:
         """Has the figures of commands and errors begin at zero."""
-        self.stats.clear()
-        self.part_stats.clear()
-        self.totals = _Totals()
+        self.stats.reset()
         self._bounds.clear()
 
     def refuse_writes(self, text: bytes | None) -> None:
@@ -405,13 +344,6 @@ class Shard(Propagation):
         assert self.refusal is not None
         raise CommandError(self.refusal)
 
-    def _count_error(self, stats: CommandStats, error: CommandError) -> None:
-        stats.failed += 1
-        if stats.part:
-            return
-        code = error.text.split(b" ", 1)[0].decode("ascii", "replace")
-        self.totals.errors[code] = self.totals.errors.get(code, 0) + 1
-
     # -- scripts --------------------------------------------------------------------------------
 
     def call_from_script(self, db: Database, command: Command, words: list[bytes]) -> tuple[Any, Effects]:
@@ -419,7 +351,8 @@ class Shard(Propagation):
         and what is to be logged of it."""
         if self.refusal is not None and command.writes:
             return CommandError(self.refusal), []
-        stats = self.stats.get(command.name) or self._stats_of(command)
+        measured = self.stats
+        stats = measured.commands.get(command.name) or measured.of(command)
         args: list[Any] = [slot_of(words[1]) if command.one_key else 0, *words[1:]]
         if self.tracking.reader and command.only_reads:
             self.tracking.remember(self.tracking.reader, command, args)
@@ -431,18 +364,12 @@ class Shard(Propagation):
             value = command.handler(db, args)
         except CommandError as error:
             value = caught(error)
-            self._count_error(stats, error)
+            self.stats.failed(stats, error)
         except Exception:
             logger.exception("%s failed", command.name)
             value = CommandError(errors.INTERNAL)
-            self._count_error(stats, value)
-        took_ns = clock.perf_counter_ns() - begun_ns
-        stats.calls += 1
-        stats.ns += took_ns
-        if self.tracked_batches:
-            count(stats.durations, took_ns)
-        if took_ns >= self.slow.least_ns:
-            self.slow.took(stats, words, took_ns)
+            self.stats.failed(stats, value)
+        measured.took(stats, words, clock.perf_counter_ns() - begun_ns)
         if not self.dirty:
             return value, []
         self.changes_since_save += self.dirty
@@ -487,11 +414,11 @@ class Shard(Propagation):
             value = request.handler(db, args)
         except CommandError as error:
             value = caught(error)
-            self._count_error(request.stats, error)
+            self.stats.failed(request.stats, error)
         except Exception:
             logger.exception("%s failed", command.name)
             value = CommandError(errors.INTERNAL)
-            self._count_error(request.stats, value)
+            self.stats.failed(request.stats, value)
         changes = command.writes and self.dirty > 0
         if changes:
             self.log_change(db, command, args)

@@ -18,7 +18,7 @@ from shardkv.slots import SLOT_MASK
 from shardkv.wire import Batch, Reply
 
 if TYPE_CHECKING:
-    from shardkv.shard import CommandStats
+    from shardkv.stats import CommandStats
 
 SLOW: Final = 0
 LARGE_REQUEST: Final = 1

@@ -253,7 +253,7 @@ class Worker:
                 self.expire_cycle_ns += took_ns
                 self.shard.slow.events.add("expire-cycle", took_ns)
             self.shard.snapshots.drop_idle(self.shard.now_s)
-            self.shard.keep_measuring()
+            self.shard.stats.keep_measuring()
             self.journal.cron()
             if self.eviction is not None and self.eviction.cron():
                 self._next_cron_s = now_s

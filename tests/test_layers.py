@@ -27,6 +27,7 @@ LAYERS = [
         "notifications",
         "scripts",
         "slow",
+        "stats",
         "tracking",
         "transactions",
         "victims",

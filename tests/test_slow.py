@@ -141,7 +141,7 @@ def test_events_are_kept_as_well(watch: Clock) -> None:
 def test_every_request_is_counted(watch: Clock) -> None:
     shard = Local(1).shards[0]
     _run(shard, [*["GET a"] * 10, "SET a 1", *["GET a"] * 5, *["LREM l 0 1"] * 3])
-    counted = {name: sum(stats.durations.values()) for name, stats in shard.stats.items()}
+    counted = {name: sum(stats.durations.values()) for name, stats in shard.stats.commands.items()}
     assert counted == {"get": 15, "set": 1, "lrem": 3}
 
 
@@ -149,21 +149,21 @@ def test_where_there_are_very_many_batches_a_part_is_counted(watch: Clock) -> No
     shard = Local(1).shards[0]
     for _ in range(limits.TRACKED_BATCHES + 50):
         _run(shard, ["GET a", "LREM l 0 1"])
-    counted = {name: sum(stats.durations.values()) for name, stats in shard.stats.items()}
+    counted = {name: sum(stats.durations.values()) for name, stats in shard.stats.commands.items()}
     assert counted == {"get": limits.TRACKED_BATCHES, "lrem": limits.TRACKED_BATCHES}
-    shard.keep_measuring()
+    shard.stats.keep_measuring()
     _run(shard, ["GET a"])
-    assert sum(shard.stats["get"].durations.values()) == limits.TRACKED_BATCHES + 1
+    assert sum(shard.stats.commands["get"].durations.values()) == limits.TRACKED_BATCHES + 1
 
 
 def test_nothing_is_counted_where_nobody_wants_it(watch: Clock) -> None:
     shard = Local(1, latency_tracking=False).shards[0]
     _run(shard, ["GET a", "LRANGE l 0 -1"])
-    assert not any(stats.durations for stats in shard.stats.values())
+    assert not any(stats.durations for stats in shard.stats.commands.values())
     shard.config.latency_tracking = True
     shard.settings_changed()
     _run(shard, ["GET a"])
-    assert sum(shard.stats["get"].durations.values()) == 1
+    assert sum(shard.stats.commands["get"].durations.values()) == 1
 
 
 # -- what is told -----------------------------------------------------------------------------

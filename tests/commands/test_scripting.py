@@ -162,7 +162,7 @@ def test_while_the_log_cannot_be_written(local: Local) -> None:
 def test_figures() -> None:
     local = Local()
     local.call("EVAL", "redis.call('set', KEYS[1], 'x') redis.pcall('incr', KEYS[1])", 1, "key")
-    stats = local.shards[0].stats
+    stats = local.shards[0].stats.commands
     assert (stats["set"].calls, stats["incr"].calls, stats["incr"].failed) == (1, 1, 1)
 
 
