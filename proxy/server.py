@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import resource
-import socket
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from typing import Any
 
 import uvloop
 
-from proxy import access, tls
+from proxy import access
 from proxy.acl_log import AclLog
 from proxy.backend import NOBODY, Backend, Block, ValueBlock, new_block
 from proxy.blocking import Blocking
@@ -22,6 +20,7 @@ from proxy.commandlog import CommandLog
 from proxy.connection import Connection
 from proxy.coordinator import Coordinator
 from proxy.counters import Counters, Rates
+from proxy.entrance import Entrance, allow_open_files
 from proxy.gates import GATES
 from proxy.listeners import Listeners
 from proxy.monitoring import Monitoring
@@ -34,7 +33,7 @@ from proxy.session import Session
 from proxy.snapshots import Outcomes
 from proxy.supervision import Supervision
 from proxy.tracking import Tracking
-from shardkv import clock, control, errors, limits, logs
+from shardkv import clock, control, errors, logs
 from shardkv.acl.changes import set_password
 from shardkv.acl.users import DEFAULT, Users
 from shardkv.command import COMMANDS, Command
@@ -110,11 +109,7 @@ class Proxy:
         self.blocking = Blocking(self)
         self.scripts = Scripts(self)
         self.outcomes = Outcomes(loop)
-        self._servers: list[asyncio.AbstractServer] = []
-        self._tls_servers: Sequence[asyncio.AbstractServer] = ()
-        self._tls_sockets: list[socket.socket] = []
-        self._draining_until_s: float | None = None
-        self._next_sweep_s = 0.0
+        self.entrance = Entrance(self)
         self._pause_end = loop.call_soon(lambda: None)
         self.arrivals: list[tuple[Connection, bytes]] = []
         """What has come from clients in this turn of the loop, and is still to be taken up."""
@@ -127,49 +122,6 @@ class Proxy:
         self.monitoring.apply()
         self.look_around()
         self._tick()
-
-    async def listen(self, listeners: Listeners) -> None:
-        """Accepts clients on sockets that are bound already and shared with the other proxies."""
-        backlog = self.config.tcp_backlog
-        for sock in listeners.sockets:
-            if sock in listeners.tls:
-                continue
-            if sock.family == socket.AF_UNIX:
-                server = await self.loop.create_unix_server(self._new_session, sock=sock, backlog=backlog)
-            else:
-                server = await self.loop.create_server(self._new_session, sock=sock, backlog=backlog)
-            self._servers.append(server)
-        self._tls_sockets = list(listeners.tls)
-        if self._tls_sockets:
-            await self._listen_with_tls()
-
-    async def _listen_with_tls(self) -> None:
-        """Accepts clients with TLS; or does so anew, with certificates that have been read again. Raises
-        OSError, and leaves all as it was, if they cannot be used."""
-        context = tls.server_context(self.config)
-        servers = [
-            await self.loop.create_server(
-                self._new_session,
-                # Whoever stops to listen closes the socket, which is still needed.
-                sock=sock.dup(),
-                backlog=self.config.tcp_backlog,
-                ssl=context,
-                ssl_handshake_timeout=limits.TLS_HANDSHAKE_S,
-            )
-            for sock in self._tls_sockets
-        ]
-        before, self._tls_servers = self._tls_servers, servers
-        for server in before:
-            server.close()
-
-    async def _renew_tls(self) -> None:
-        try:
-            await self._listen_with_tls()
-        except OSError as error:
-            logger.error("TLS stays as it was: %s", error)
-
-    def _new_session(self) -> Session:
-        return Session(self)
 
     def attach(self, shard: int, read_fd: int, write_fd: int) -> None:
         """Uses fresh pipes to a shard's (new) process, which has to know the scripts before anything else."""
@@ -213,46 +165,6 @@ class Proxy:
                 if session.watch is not None and backend.shard in session.watch.shards:
                     session.watch = session.watch.lost(backend.shard, self.coordinator.number())
 
-    # -- clients --------------------------------------------------------------------------------
-
-    def welcome(self, session: Session) -> None:
-        """A client has connected: it is taken in, or told why not."""
-        if self._draining_until_s is not None:
-            session.finish()
-            return
-        if refusal := self._refusal(session):
-            self.counters.rejected_connections += 1
-            session.refuse(refusal)
-            return
-        session.id = self.census.arrived()
-        self.sessions[session.id] = session
-        self.counters.connections += 1
-        if not session.is_local_socket:
-            keep_alive(session.transport.get_extra_info("socket"), self.config.tcp_keepalive)
-
-    def _refusal(self, session: Session) -> bytes:
-        """Why a client is not welcome; empty if it is."""
-        config = self.config
-        if self.census.clients >= config.maxclients:
-            return errors.TOO_MANY_CLIENTS
-        if config.protected_mode and self.users.has_no_password and not session.is_from_this_host:
-            return errors.PROTECTED_MODE
-        return b""
-
-    def dismiss(self, session: Session) -> None:
-        """A client is gone."""
-        if self.sessions.pop(session.id, None) is not None:
-            self.census.left()
-        if session.subscriber is not None:
-            self.pubsub.dismiss(session.subscriber)
-        self.monitoring.leave(session)
-        if session.tracker is not None:
-            self.tracking.turn_off(session)
-        self.stalled.discard(session)
-        self.slow_readers.discard(session)
-        if self._draining_until_s is not None and not self.sessions:
-            self.loop.stop()
-
     # -- time -----------------------------------------------------------------------------------
 
     def _tick(self) -> None:
@@ -263,35 +175,8 @@ class Proxy:
         for session in list(self.slow_readers):
             session.check_output_limit()
         self.client_memory.tick()
-        if self.config.timeout and now_s >= self._next_sweep_s:
-            self._next_sweep_s = now_s + limits.IDLE_SWEEP_S
-            self._close_idle(now_s - self.config.timeout)
-        if self._draining_until_s is not None and now_s >= self._draining_until_s:
-            logger.warning("%d clients did not take their last replies in time", len(self.sessions))
-            self.loop.stop()
+        self.entrance.tick(now_s)
         self.loop.call_later(1 / self.config.hz, self._tick)
-
-    def _close_idle(self, since_s: float) -> None:
-        """Closes the connections of clients that have not sent anything since then and do not wait for
-        anything."""
-        for session in list(self.sessions.values()):
-            waits = session.suspended or session.stalled or session.is_subscribed or session.is_monitor
-            if session.last_active_s < since_s and not waits:
-                session.abort()
-
-    def drain(self) -> None:
-        """The server stops: takes no more clients and no more requests, and ends when all that is under way
-        is answered, or after the time that the setting shutdown-timeout leaves to the proxies."""
-        if self._draining_until_s is not None:
-            return
-        self._draining_until_s = clock.monotonic() + self.config.shutdown_timeout / 2
-        self.take_arrivals()
-        for server in (*self._servers, *self._tls_servers):
-            server.close()
-        for session in list(self.sessions.values()):
-            session.end()
-        if not self.sessions:
-            self.loop.stop()
 
     # -- settings and figures -------------------------------------------------------------------
 
@@ -300,14 +185,11 @@ class Proxy:
         config = self.config
         if "loglevel" in changed:
             logs.set_level(config)
-        if self._tls_sockets and any(name.startswith("tls-") for name in changed):
-            self.start_task(self._renew_tls())
+        self.entrance.settings_changed(changed)
         self.log.settings_changed()
         self.acl_log.settings_changed()
         self.counters.fold_durations(tracks=config.latency_tracking)
         self.events.set_threshold(config.latency_monitor_threshold)
-        if "maxclients" in changed:
-            allow_open_files(config.maxclients)
         if "requirepass" in changed:
             set_password(self.users, config.requirepass)
             access.follow(self, [DEFAULT])
@@ -501,30 +383,6 @@ def lookup_table() -> dict[bytes, Command]:
     return table
 
 
-def keep_alive(sock: socket.socket, idle_s: int) -> None:
-    """Has the kernel look after so many seconds of silence whether the peer is still there; 0 means never. It
-    gives up after three probes within about as long again, as in Redis."""
-    if idle_s:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle_s)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, idle_s // 3))
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
-
-
-def allow_open_files(clients: int) -> None:
-    """Raises this process's limit of open files so that so many clients fit, as far as the system lets it."""
-    wanted = clients + limits.FILES_BESIDE_CLIENTS
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return
-    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-    if allowed < wanted:
-        logger.warning(
-            "maxclients is %d, but the system allows a process only %d open files", clients, allowed
-        )
-
-
 def run(
     index: int,
     config: Config,
@@ -551,7 +409,7 @@ def run(
         monitoring=monitoring,
         users=users,
     )
-    loop.run_until_complete(proxy.listen(listeners))
+    loop.run_until_complete(proxy.entrance.open(listeners))
     gc.collect()
     gc.freeze()
     gc.disable()

@@ -99,11 +99,11 @@ class Session(Connection):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self.proxy.welcome(self)
+        self.proxy.entrance.welcome(self)
 
     def _is_gone(self) -> None:
         self.unwatch()
-        self.proxy.dismiss(self)
+        self.proxy.entrance.dismiss(self)
         self.subscriber = None
         if self.waiting is not None:
             self.waiting.leave()

@@ -92,7 +92,7 @@ class Supervision:
                     else:
                         self._send(control.Answer(number, answer))
                 case control.Stop():
-                    self.proxy.drain()
+                    self.proxy.entrance.drain()
         if self.channel.closed:
             # Without its supervisor a proxy has no future: nobody would restart a shard or tell it of one.
             self.proxy.loop.stop()

@@ -178,7 +178,7 @@ def test_idle_subscribers_stay(alone: Stage, monkeypatch: pytest.MonkeyPatch) ->
     session, transport = subscriber(alone)
     _, idle = alone.client()
     later_s = clock.monotonic() + 100
-    alone.proxy._close_idle(later_s)
+    alone.proxy.entrance.close_idle(later_s)
     assert idle.aborted
     assert not transport.aborted
     assert session.is_subscribed

@@ -199,7 +199,7 @@ def test_draining_lets_everybody_finish(alone: Stage) -> None:
     busy, busy_transport = alone.client()
     idle, idle_transport = alone.client()
     asks(busy, "GET a")
-    alone.proxy.drain()
+    alone.proxy.entrance.drain()
     assert idle_transport.closed
     assert not busy_transport.closed
     alone.turn()
