@@ -346,14 +346,16 @@ class Shard(Propagation):
 
     # -- scripts --------------------------------------------------------------------------------
 
-    def call_from_script(self, db: Database, command: Command, words: list[bytes]) -> tuple[Any, Effects]:
+    def call_from_script(
+        self, db: Database, command: Command, words: list[bytes], slot: int
+    ) -> tuple[Any, Effects]:
         """Carries out a command for a script; returns its value, or the CommandError that it has failed with,
-        and what is to be logged of it."""
+        and what is to be logged of it. `slot` is that of its key, if it has a single one."""
         if self.refusal is not None and command.writes:
             return CommandError(self.refusal), []
         measured = self.stats
         stats = measured.commands.get(command.name) or measured.of(command)
-        args: list[Any] = [slot_of(words[1]) if command.one_key else 0, *words[1:]]
+        args: list[Any] = [slot, *words[1:]]
         if self.tracking.reader and command.only_reads:
             self.tracking.remember(self.tracking.reader, command, args)
         if self.memory is not None and command.needs_memory:

@@ -105,7 +105,7 @@ class CarriedHost(ShardHost):
         self.has_strayed = False
         """Whether the script has wanted something else."""
 
-    def _is_local(self, command: Command, words: list[bytes]) -> bool:
+    def _is_local(self, command: Command, words: list[bytes], slot: int) -> bool:
         keys, whole = lock_keys(self.db.index, command, words)
         db, declared = self.declared
         if whole or not keys or command.spreads(words):
@@ -121,10 +121,8 @@ class CarriedHost(ShardHost):
         self.has_strayed = True
         return super().foreign(command, words)
 
-    def _call_here(self, command: Command, words: list[bytes]) -> Any:
-        value, effects = self.shard.call_from_script(self.db, command, words)
+    def _keep(self, effects: Effects) -> None:
         self.changes += effects
-        return value
 
 
 @command("TRYSCRIPT request contents", group="scripting", since="0.1.0", flags=Flag(0), internal=True)

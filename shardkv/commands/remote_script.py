@@ -28,6 +28,7 @@ from shardkv.wire import RAW, pack_code, pack_context, unpack_context
 
 if TYPE_CHECKING:
     from shardkv.locks import Transaction
+    from shardkv.propagation import Effects
     from shardkv.shard import Shard
 
 WANTS = "wants"
@@ -41,7 +42,7 @@ class RemoteHost(ShardHost):
 
     run: RemoteScript
 
-    def _is_local(self, command: Command, words: list[bytes]) -> bool:
+    def _is_local(self, command: Command, words: list[bytes], slot: int) -> bool:
         shard = self.shard
         if command.routed_by:
             return bool(shard.owns(words[command.routed_by]))
@@ -52,12 +53,10 @@ class RemoteHost(ShardHost):
             return False
         return shard.locks.lock(self.run.owner, keys, whole=False, exclusive=True)
 
-    def _call_here(self, command: Command, words: list[bytes]) -> Any:
-        value, effects = self.shard.call_from_script(self.db, command, words)
+    def _keep(self, effects: Effects) -> None:
         if self.logs:
             for index, effect in effects:
                 self.shard.append(index, effect)
-        return value
 
     def foreign(self, command: Command, words: list[bytes]) -> Any:
         return self.run.ask(self.db.index, words)

@@ -48,6 +48,14 @@ _MOST_KNOWN = 2000
 class ShardHost(Host):
     """Carries out the commands of one run of a script on the shard where it runs."""
 
+    logs = True
+    """Whether what it changes from now on is logged."""
+    scarce = False
+    """Whether there was no memory when it began: then what it does first must not need any."""
+    asker: Link | None = None
+    """The proxy that wants to know what it calls, for clients that monitor."""
+    _told_bytes = 0
+
     def __init__(self, db: Database, running: Running, declared: list[bytes], *, read_only: bool) -> None:
         self.shard: Shard = db.shard  # type: ignore[assignment]
         self.db = db
@@ -57,19 +65,13 @@ class ShardHost(Host):
         self.read_only = read_only
         self.effects: Effects = []
         """What the log is to hold of it."""
-        self.logs = True
-        running_batch = self.shard.running
-        self.asker: Link | None = None
-        """The proxy that wants to know what it calls, for clients that monitor."""
-        if running_batch is not None and running_batch[2].proxy in self.shard.tells_calls:
-            self.asker = running_batch[2]
-        self._told_bytes = 0
         self.user = self.shard.acting
         """Whose rights limit it; None if nobody's."""
         self._denials: dict[Denial, int] = {}
         """What it was denied, and how often."""
-        self.scarce = False
-        """Whether there was no memory when it began: then what it does first must not need any."""
+        batch = self.shard.running
+        if self.shard.tells_calls and batch is not None and batch[2].proxy in self.shard.tells_calls:
+            self.asker = batch[2]
 
     def call(self, words: list[bytes]) -> Any:
         """Carries out a command; the checks are Redis', in its order."""
@@ -93,9 +95,14 @@ class ShardHost(Host):
             self.running.wrote = True
         if elsewhere:
             return self._call_proxy(command, words)
-        if (self.shard.slot_table or self.shard.locks) and not self._is_local(command, words):
+        shard = self.shard
+        slot = slot_of(words[1]) if command.one_key else 0
+        if (shard.slot_table or shard.locks) and not self._is_local(command, words, slot):
             return self.foreign(command, words)
-        return self._call_here(command, words)
+        value, effects = shard.call_from_script(self.db, command, words, slot)
+        if effects:
+            self._keep(effects)
+        return value
 
     def _refusal(self, command: Command, words: list[bytes]) -> CommandError | None:
         """Why a command must not be called, by what its user may do now; None if it may."""
@@ -126,18 +133,18 @@ class ShardHost(Host):
             is_too_much = self._told_bytes > limits.MONITOR_BACKLOG_BYTES
             link.late.append(Late(CALLED, b"" if is_too_much else told, None))
 
-    def _call_here(self, command: Command, words: list[bytes]) -> Any:
-        value, effects = self.shard.call_from_script(self.db, command, words)
-        if effects and self.logs:
+    def _keep(self, effects: Effects) -> None:
+        """A command has changed this."""
+        if self.logs:
             self.effects += effects
-        return value
 
-    def _is_local(self, command: Command, words: list[bytes]) -> bool:
-        """Whether a command concerns this shard alone, and nothing that another transaction has locked."""
+    def _is_local(self, command: Command, words: list[bytes], slot: int) -> bool:
+        """Whether a command concerns this shard alone, and nothing that another transaction has locked.
+        `slot` is that of its key, if it has a single one."""
         shard = self.shard
         slot_table = shard.slot_table
         if slot_table and command.keeps_to_one_key:
-            if slot_table[slot_of(words[1])] != shard.index:
+            if slot_table[slot] != shard.index:
                 return False
         elif slot_table:
             positions = command.route_positions(words)

@@ -98,7 +98,8 @@ def run_as_script(
         shard.scripts.running = None
         shard.link = outer_link
         shard.log_script([] if running.abandoned else host.effects)
-        host.tell_denials()
+        if host.user is not None:
+            host.tell_denials()
     if value.__class__ is CommandError:
         raise value
     return value
