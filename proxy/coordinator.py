@@ -102,11 +102,6 @@ class Coordinator:
         session.suspended = session.suspended or suspends
         if self.convoys.takes(session, call, block, index):
             return
-        self._carry_out_alone(session, call, block, index, suspends=suspends)
-
-    def _carry_out_alone(
-        self, session: Session, call: Call, block: Block, index: int, *, suspends: bool
-    ) -> None:
         Work(self, session, call, self._steps(session, call), block, index, suspends=suspends).step(None)
 
     def _steps(self, session: Session, call: Call) -> Steps:
@@ -135,8 +130,12 @@ class Coordinator:
     def disband(self, members: list[Member]) -> None:
         """Has each of some commands carried out by itself."""
         for member in members:
-            self._carry_out_alone(member.session, member.call, *member.place, suspends=True)
+            steps = self._steps(member.session, member.call)
+            work = Work(self, member.session, member.call, steps, *member.place, suspends=True)
+            if self.proxy.move is not None:
+                self.proxy.move.work_goes_on(member, work)
             self.ends(member)
+            work.step(None)
 
     def answer(self, asked: Work | Member, value: Any) -> None:
         """Gives a client the reply with this value to what it has asked."""

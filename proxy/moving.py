@@ -96,6 +96,12 @@ class Move:
         self._under_way.add(work)
         return True
 
+    def work_goes_on(self, work: Running, successor: Running) -> None:
+        """What was begun as one thing is carried on as another: if the one was under way when the slots were
+        to be held, so is the other."""
+        if work in self._under_way:
+            self._under_way.add(successor)
+
     def work_ends(self, work: Running) -> None:
         """A command over several shards is done, or idle."""
         self._under_way.discard(work)

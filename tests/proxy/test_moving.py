@@ -98,6 +98,33 @@ def test_nor_if_they_were_let_go_meanwhile(on_stage: Stage, shards: list[Process
     assert held.result() is False
 
 
+def test_what_has_travelled_with_others_and_goes_on_alone_ends_first_too(
+    on_stage: Stage, shards: list[Process]
+) -> None:
+    ask(on_stage, f"MSET {HERE} v {THERE} v")
+    assert [process.names() for process in shards] == [["prepare"], ["prepare"]]
+    held = hold(on_stage, [HERE])
+    # Another transaction is in the way on one of them.
+    shards[SOURCE].answers(None)
+    shards[TARGET].answers([])
+    on_stage.turn()
+    assert [process.names() for process in shards] == [["prepare"], ["release", "prepare"]]
+    shards[SOURCE].answers([])
+    shards[TARGET].answers(True, [])
+    on_stage.turn()
+    assert [process.names() for process in shards] == [["commit"], ["commit"]]
+    assert not held.done()
+    for process in shards:
+        process.answers([raw(OK)])
+    on_stage.turn()
+    assert [process.names() for process in shards] == [["barrier"], ["barrier"]]
+    for process in shards:
+        process.answers(True)
+    on_stage.turn()
+    assert held.result() is True
+    let_go(on_stage, [HERE], SOURCE)
+
+
 def test_what_is_under_way_over_several_shards_ends_first(on_stage: Stage, shards: list[Process]) -> None:
     ask(on_stage, f"MGET {HERE} {THERE}")
     assert [process.names() for process in shards] == [["prepare"], ["prepare"]]
