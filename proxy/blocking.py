@@ -204,7 +204,7 @@ class LocalWait:
             return
         self._has_lost_its_place = False
         args = [self.args[0], *words]
-        slots = [slot_of(args[position]) for position in command.route_positions(args)]
+        slots = command.route_slots(args)
         shards = {proxy.slot_table[slot] for slot in slots}
         if len(shards) == 1:
             self.reply[0] = None

@@ -240,7 +240,7 @@ class Execution:
         self.whole = self.whole or whole
         if command.routed_by:
             self.first_published = min(self.first_published, place)
-        slots = [slot_of(args[position]) for position in command.route_positions(args)]
+        slots = command.route_slots(args)
         shards = {proxy.slot_table[slot] for slot in slots}
         call = Call(command, args, db, proxy.slot_table, len(proxy.backends))
         self.queued.append(_Queued(call, shards, slots[0] if slots else 0, place))

@@ -18,7 +18,6 @@ from shardkv.command import COMMANDS, Command
 from shardkv.errors import CommandError
 from shardkv.lua import sha1hex
 from shardkv.lua.reach import reaches_only_its_keys
-from shardkv.slots import slot_of
 from shardkv.wire import RAW, pack_context
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ class Scripts:
         if not command.runs_script:
             return False
         slot_table = self.proxy.slot_table
-        shards = {slot_table[slot_of(args[position])] for position in command.key_positions(args)}
+        shards = set(map(slot_table.__getitem__, command.route_slots(args)))
         return self.roams_from(shards, args)
 
     def roams_from(self, shards: set[int], args: list[Any]) -> bool:

@@ -43,7 +43,7 @@ from shardkv.plan import Call
 from shardkv.resp.replies import unpack_raw
 from shardkv.resp.requests import is_http
 from shardkv.settings import Config
-from shardkv.slots import SLOTS, colocated_starts, slot_of
+from shardkv.slots import SLOTS, colocated_starts
 from shardkv.wire import RAW, pack_context
 
 logger = logging.getLogger("proxy.server")
@@ -255,9 +255,8 @@ class Proxy:
 
         False if the shard takes no more now.
         """
-        positions = command.route_positions(args)
-        slots = [slot_of(args[position]) for position in positions]
-        shards = {self.slot_table[slot] for slot in slots}
+        slots = command.route_slots(args)
+        shards = set(map(self.slot_table.__getitem__, slots))
         if command.group == "scripting":
             if not self.scripts.ready_for(command, args):
                 return False

@@ -24,7 +24,7 @@ from typing import Any
 from shardkv import errors, syntax, wire
 from shardkv.errors import CommandError
 from shardkv.resp.replies import Status
-from shardkv.slots import SLOT_BITS
+from shardkv.slots import SLOT_BITS, slots_of
 from shardkv.syntax import Argument
 
 Handler = Callable[[Any, list[Any]], Any]
@@ -281,23 +281,29 @@ class Command:
             words[position] = REDACTED
         return words
 
-    def key_positions(self, args: Sequence[bytes]) -> list[int]:
+    def key_positions(self, args: Sequence[bytes]) -> Sequence[int]:
         """The positions of all keys in a request.
 
         None at all if the request states a wrong number of keys: whoever runs it then has an error to tell.
         """
+        if len(self.keys) == 1 and not self.keys[0].is_channel:
+            return self.keys[0].positions(args) or ()
         found: list[int] = []
         for spec in self.keys:
             positions = spec.positions(args)
             if positions is None:
-                return []
+                return ()
             if not spec.is_channel:
                 found += positions
         return found
 
-    def route_positions(self, args: Sequence[bytes]) -> list[int]:
+    def route_positions(self, args: Sequence[bytes]) -> Sequence[int]:
         """The positions of what says which shards a request concerns."""
-        return [self.routed_by] if self.routed_by else self.key_positions(args)
+        return (self.routed_by,) if self.routed_by else self.key_positions(args)
+
+    def route_slots(self, args: Sequence[bytes]) -> list[int]:
+        """The slots of that, in the same order."""
+        return slots_of(list(map(args.__getitem__, self.route_positions(args))))
 
     def key_access(self, args: Sequence[bytes]) -> list[tuple[int, str]]:
         """The position of each key in a request, and the access flags of its specification."""

@@ -156,12 +156,11 @@ class Call:
     @cached_property
     def positions(self) -> dict[int, list[int]]:
         """The positions of the command's keys in its request, or of its channel, by shard."""
-        args, slot_table = self.args, self.slot_table
-        positions = self.command.route_positions(args)
-        slots = self.slots if self.slots is not None else [slot_of(args[position]) for position in positions]
+        args, command = self.args, self.command
+        slots = command.route_slots(args) if self.slots is None else self.slots
+        shards = map(self.slot_table.__getitem__, slots)
         found: dict[int, list[int]] = {}
-        for position, slot in zip(positions, slots, strict=True):
-            shard = slot_table[slot]
+        for position, shard in zip(command.route_positions(args), shards, strict=True):
             if shard in found:
                 found[shard].append(position)
             else:
@@ -175,8 +174,11 @@ class Call:
         parts: Parts = {}
         for shard, positions in self.positions.items():
             words = [args[0]]
-            for at in positions:
-                words += args[at : at + step]
+            if step == 1:
+                words += map(args.__getitem__, positions)
+            else:
+                for at in positions:
+                    words += args[at : at + step]
             parts[shard] = [words]
         return parts
 
@@ -250,7 +252,7 @@ def values_of_keys(call: Call) -> Plan:
     found: dict[int, Any] = {}
     for shard, positions in call.positions.items():
         found.update(zip(positions, values[shard][0], strict=True))
-    return [found[position] for position in sorted(found)]
+    return list(map(found.__getitem__, sorted(found)))
 
 
 @single_hop

@@ -10,7 +10,7 @@ its beginning, or else all of it. The patterns are the same in every process, fr
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from xxhash import xxh3_64_intdigest
 
@@ -64,6 +64,13 @@ def slot_of(key: bytes) -> int:
     if _OPEN_BRACE in key or (_starts and key[:PATTERN_START_BYTES] in _starts):
         key = hashed_part(key)
     return xxh3_64_intdigest(key) & SLOT_MASK
+
+
+def slots_of(keys: Sequence[bytes]) -> list[int]:
+    """The slots of keys, in their order."""
+    if _starts or _OPEN_BRACE in b"".join(keys):
+        return list(map(slot_of, keys))
+    return [digest & SLOT_MASK for digest in map(xxh3_64_intdigest, keys)]
 
 
 def hashed_part(key: bytes) -> bytes:

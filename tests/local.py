@@ -143,7 +143,7 @@ class Local:
                 return encode(command.handler(None, args))
         except CommandError as error:
             return encode(error)
-        slots = [slot_of(args[position]) for position in command.route_positions(args)]
+        slots = command.route_slots(args)
         shards = {self.slot_table[slot] for slot in slots}
         is_contained = command.name == "eval" and reaches_only_its_keys(args[1])
         if command.runs_script and len(self.shards) > 1 and (len(shards) != 1 or not is_contained):

@@ -94,13 +94,13 @@ def test_keys_of_several_specifications(commands: dict[str, Command]) -> None:
         keys=(Key(1, access="OW UPDATE"), Key(2, numkeys=(0, 1, 1))),
     )
     request = words("ZUNIONSTORE d 2 a b")
-    assert store.key_positions(request) == [1, 3, 4]
+    assert list(store.key_positions(request)) == [1, 3, 4]
     assert store.key_access(request) == [(1, "OW UPDATE"), (3, "RO ACCESS"), (4, "RO ACCESS")]
 
 
 def test_a_wrong_number_leaves_no_keys_at_all(commands: dict[str, Command]) -> None:
     store = declare("ZUNIONSTORE destination numkeys key [key ...]", keys=(Key(1), Key(2, numkeys=(0, 1, 1))))
-    assert store.key_positions(words("ZUNIONSTORE d 9 a b")) == []
+    assert not store.key_positions(words("ZUNIONSTORE d 9 a b"))
     assert store.key_access(words("ZUNIONSTORE d 9 a b")) == []
 
 
@@ -116,7 +116,7 @@ def test_access_may_depend_on_the_request(commands: dict[str, Command]) -> None:
 
 def test_channels_are_no_keys(commands: dict[str, Command]) -> None:
     publish = declare("SPUBLISH shardchannel message", keys=(Key(1, access="NOT_KEY"),))
-    assert publish.key_positions(words("SPUBLISH a b")) == []
+    assert not publish.key_positions(words("SPUBLISH a b"))
     assert not publish.one_key
 
 
