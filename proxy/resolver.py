@@ -56,15 +56,21 @@ class Resolver:
     def reported(self, transaction: Transaction, participants: Iterable[int]) -> None:
         """A shard does not know the outcome of a transaction."""
         if transaction not in self.doubts:
-            there = frozenset(shard for shard in participants if shard < self.shards)
-            doubt = self.doubts[transaction] = _Doubt(there)
-            if len(there) < len(list(participants)):
-                doubt.answers[self.shards] = UNKNOWN
+            doubt = self.doubts[transaction] = _Doubt(frozenset(participants))
+            self._leave_out_the_gone(doubt)
             logger.warning("transaction %x is in doubt", transaction[1])
 
     def resized(self, shards: int) -> None:
         """There are so many shards now."""
         self.shards = shards
+        for doubt in self.doubts.values():
+            self._leave_out_the_gone(doubt)
+
+    def _leave_out_the_gone(self, doubt: _Doubt) -> None:
+        there = frozenset(shard for shard in doubt.participants if shard < self.shards)
+        if len(there) < len(doubt.participants):
+            doubt.participants = there
+            doubt.answers[self.shards] = UNKNOWN
 
     def came_up(self, shard: int) -> None:
         """A shard has loaded its data and can be asked."""

@@ -145,3 +145,34 @@ def test_it_is_reported_by_several(resolver: Resolver) -> None:
     resolver.reported(T, [0, 1])
     assert not said(resolver)
     assert len(resolver.doubts) == 1
+
+
+def test_a_shard_that_leaves_is_not_asked_any_more(resolver: Resolver) -> None:
+    """It has had no part in anything when it left."""
+    resolver.reported(T, [0, 1, 2])
+    assert said(resolver).keys() == {0, 1, 2}
+    resolver.resized(2)
+    answer_freeze(resolver, s0=PREPARED, s1=PREPARED)
+    orders = said(resolver)
+    assert {shard: message.body for shard, message in orders.items()} == {0: [(T, False)], 1: [(T, False)]}
+    settle(resolver, orders)
+    assert said(resolver).keys() == {0, 1}
+    assert not resolver.doubts
+
+
+def test_nor_waited_for(resolver: Resolver) -> None:
+    resolver.reported(T, [0, 1, 2])
+    said(resolver)
+    answer_freeze(resolver, s0=COMMITTED)
+    orders = said(resolver)
+    assert orders.keys() == {0, 1, 2}
+    settle(resolver, {shard: orders[shard] for shard in (0, 1)})
+    resolver.resized(2)
+    assert {shard: message.topic for shard, message in said(resolver).items()} == {0: FORGET, 1: FORGET}
+    assert not resolver.doubts
+
+
+def test_what_is_reported_later_does_not_concern_it_either(resolver: Resolver) -> None:
+    resolver.resized(2)
+    resolver.reported(T, [0, 1, 2])
+    assert said(resolver).keys() == {0, 1}
