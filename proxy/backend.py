@@ -12,7 +12,7 @@ import logging
 import os
 import select
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from shardkv import errors, limits
@@ -89,6 +89,8 @@ class Backend:
         """Give the requests that a shard's new process gets before all others."""
         self.lost: Callable[[], None] = _nothing
         """Called when the shard's process is gone, and what it had not answered has an error."""
+        self.broken: Callable[[], None] = _nothing
+        """Called when the pipes were given up though the process is there, which needs fresh ones."""
         self.published: Callable[[list[bytes]], None] = _ignore
         """Takes what the shard has to tell subscribers."""
         self.called: Callable[[bytes], None] = _ignore_calls
@@ -161,8 +163,9 @@ class Backend:
         if self._writer.backlog_bytes:
             self._loop.add_writer(self._writer.fd, self._flush_backlog)
 
-    def detach(self) -> None:
-        """Gives up the pipes: the shard's process is gone. What it had not answered gets an error."""
+    def detach(self, answered: Sequence[tuple[Block, int]] = ()) -> None:
+        """Gives up the pipes: the shard's process is gone. What it had not answered gets an error, as does
+        what it has answered in a way that cannot be trusted."""
         if self._reader is None or self._writer is None:
             return
         self._loop.remove_reader(self._reader.fd)
@@ -174,8 +177,10 @@ class Backend:
         self.up = self.congested = False
         self._changed()
         error = errors.shard_died(self.shard)
+        for block, index in answered:
+            block[index] = None
         lost = [pair for blocks, indexes, _ in self._inflight for pair in zip(blocks, indexes, strict=True)]
-        lost += self._late.values()
+        lost += [*self._late.values(), *answered]
         # What has not left yet is not for the next process either: it may be part of a transaction that the
         # others have given up since.
         unsent = list(zip(self._blocks, self._indexes, strict=True))
@@ -257,11 +262,14 @@ class Backend:
         touched: list[Block] = []
         blocks: list[Block] = []
         published: list[bytes] = []
+        answered: list[tuple[list[Block], list[int]]] = []
         try:
             for frame in reader.receive():
                 replies, late = decode_replies(frame)
                 if replies is not None:
-                    blocks, requests = self._fill(replies, touched)
+                    blocks, indexes, requests = self._inflight.popleft()
+                    answered.append((blocks, indexes))
+                    self._fill(blocks, indexes, replies, touched)
                     if len(frame) >= self.log.large_reply_bytes:
                         self.log.look_at_replies(requests, blocks, replies)
                 for ticket, reply in late:
@@ -274,13 +282,15 @@ class Backend:
                             self._take_note(blocks, reply)
                         continue
                     block, index = self._late.pop(ticket)
+                    answered.append(([block], [index]))
                     block[index] = reply
                     touched.append(block)
         except Exception:
             # The stream cannot be trusted any more. Nothing of it reaches a client: better no reply than
             # another's.
             logger.exception("shard %d sent a broken frame", self.shard)
-            self.detach()
+            self.detach([pair for places in answered for pair in zip(*places, strict=True)])
+            self.broken()
             return
         for block in touched:
             block.owner.deliver()
@@ -301,9 +311,10 @@ class Backend:
         if place < len(blocks):
             self.log.add(blocks[place].owner, entry)
 
-    def _fill(self, replies: list[bytes | None], touched: list[Block]) -> tuple[list[Block], Asked]:
-        """Puts replies in their places; returns the blocks, and the requests that they answer."""
-        blocks, indexes, requests = self._inflight.popleft()
+    def _fill(
+        self, blocks: list[Block], indexes: list[int], replies: list[bytes | None], touched: list[Block]
+    ) -> None:
+        """Puts replies in their places, and notes which blocks these are in."""
         last = None
         for block, index, reply in zip(blocks, indexes, replies, strict=True):
             block[index] = reply
@@ -315,7 +326,6 @@ class Backend:
                 if reply is None:
                     self._late[self._tickets] = (block, index)
                     self._tickets += 1
-        return blocks, requests
 
 
 def _nothing() -> None:

@@ -191,10 +191,9 @@ def request_bytes(words: Sequence[Any]) -> int:
 
 def client_of(owner: Any) -> Session | None:
     """Whose request it is, from whom its reply goes to; None if nobody's."""
-    if hasattr(owner, "last_command"):
-        session: Session = owner
-        return session
-    return getattr(owner, "session", None)
+    session: Session = getattr(owner, "session", owner)
+    # Of what travels together it is not known whose part it is, and some is asked by nobody.
+    return session if hasattr(session, "last_command") else None
 
 
 def _logged_command(code: int) -> Command | None:

@@ -343,6 +343,9 @@ class _Convoy(Work):
         super().__init__(coordinator, nobody, call, steps, new_block(NOBODY, 1), 0, suspends=False)
         self._members = call.members
         self._road = road
+        if len(call.members) == 1:
+            # What its shards have to tell of what took long is of one client then.
+            self.session = call.members[0].session
 
     def _finish(self, value: Any) -> None:
         coordinator, members = self.coordinator, self._members

@@ -95,7 +95,7 @@ class Proxy:
         self.monitoring = Monitoring(self, monitoring)
         self.events = Events(config.latency_monitor_threshold)
         """What took this process long, for LATENCY."""
-        self.backends = [Backend(shard, loop, self.look_around, self.log) for shard in range(shards)]
+        self.backends = [self._new_backend(shard) for shard in range(shards)]
         self.client_memory = ClientMemory(self)
         self.slot_backends: list[Backend | Gate] = [self.backends[slot_table[slot]] for slot in range(SLOTS)]
         self.move: Move | None = None
@@ -117,8 +117,6 @@ class Proxy:
         self.now_s = clock.monotonic()
         """The time, as it was a tick ago at most."""
         self._tasks: set[asyncio.Task[None]] = set()
-        for backend in self.backends:
-            backend.called = self.monitoring.tell
         self.monitoring.apply()
         self.look_around()
         self._tick()
@@ -136,10 +134,16 @@ class Proxy:
 
     # -- shards that come and go ----------------------------------------------------------------
 
+    def _new_backend(self, shard: int) -> Backend:
+        backend = Backend(shard, self.loop, self.look_around, self.log)
+        backend.called = self.monitoring.tell
+        backend.broken = lambda: self.supervision.reconnect(shard)
+        return backend
+
     def _expect(self, shard: int) -> Backend:
         """A shard that is being started, and not used yet."""
         if shard not in self._coming:
-            backend = self._coming[shard] = Backend(shard, self.loop, self.look_around, self.log)
+            backend = self._coming[shard] = self._new_backend(shard)
             self.pubsub.expect(backend)
             self.tracking.expect(backend)
         return self._coming[shard]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
-from shardkv import control
+from shardkv import control, limits
 from shardkv.errors import CommandError
 
 if TYPE_CHECKING:
@@ -75,6 +75,13 @@ class Supervision:
         """As `ask`, the answers alone, in the order of the processes' numbers."""
         answers = await self.ask(to, topic, body)
         return [answer for _, _, answer in sorted(answers, key=lambda answer: answer[:2])]
+
+    def reconnect(self, shard: int) -> None:
+        """Has the supervisor connect this proxy with a shard anew, soon."""
+        body = [self.proxy.index, shard]
+        self.proxy.loop.call_later(
+            limits.RECONNECT_S, lambda: self.ask(control.SUPERVISOR, control.RECONNECT, body)
+        )
 
     def _receive(self) -> None:
         for message in self.channel.receive():

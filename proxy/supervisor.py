@@ -280,7 +280,7 @@ class Supervisor:
         self._fork(child, live)
         for peer in self.proxies if child.kind == WORKER else self.workers:
             if peer.channel is not None:
-                self._connect(child, peer)
+                self.connect(child, peer)
         if child.kind == WORKER and not self.saving.last_ok:
             self.relay.tell([child], control.SAVED, [0, False])
 
@@ -317,10 +317,10 @@ class Supervisor:
         if child.running:
             os.kill(child.pid, signal.SIGKILL)
 
-    def _connect(self, one: Child, other: Child) -> None:
-        """Gives two processes fresh pipes to one another."""
-        assert one.channel is not None
-        assert other.channel is not None
+    def connect(self, one: Child, other: Child) -> None:
+        """Gives two processes fresh pipes to one another, if both are there."""
+        if one.channel is None or other.channel is None:
+            return
         read_1, write_1 = os.pipe()
         read_2, write_2 = os.pipe()
         for fd in (read_1, read_2):
@@ -498,6 +498,14 @@ def _in_doubt(supervisor: Supervisor, body: Any) -> None:
     for (proxy, number), participants in doubts:
         supervisor.resolver.reported((proxy, number), participants)
     supervisor.resolve()
+
+
+@topic(control.RECONNECT)
+def _reconnect(supervisor: Supervisor, body: Any) -> None:
+    """A proxy and a shard do not understand each other any more: [proxy, shard]."""
+    proxy, shard = body
+    if shard < len(supervisor.workers):
+        supervisor.connect(supervisor.workers[shard], supervisor.proxies[proxy])
 
 
 def _ending(exit_code: int) -> str:

@@ -56,6 +56,9 @@ HOLD_SLOTS: Final = "hold slots"
 LET_GO_SLOTS: Final = "let go slots"
 """What proxies are told then."""
 
+RECONNECT: Final = "reconnect"
+"""A proxy and a worker need fresh pipes to one another, though both are there."""
+
 BEGIN_ANEW: Final = "begin anew"
 """A worker is to end in good order, so that it is started again and loads its data."""
 

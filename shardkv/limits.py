@@ -538,6 +538,9 @@ SIZED_SLOTS = 4096
 # DEBUG POPULATE makes keys of so many bytes at a time.
 POPULATED_BYTES = 1024**2
 
+# Before a proxy asks for fresh pipes to a shard.
+RECONNECT_S = 0.1
+
 # Between two looks at whether shards that were started again have loaded their data.
 LOADING_POLL_S = 0.01
 

@@ -336,6 +336,7 @@ class Worker:
         except Exception:
             logger.exception("proxy %d sent a broken frame", link.proxy)
             link.reader.closed = True
+            self.channel.send(control.Ask(0, control.SUPERVISOR, control.RECONNECT, [link.proxy, self.index]))
         return batches
 
     def _note(self, command: Command, entry: Entry, batch: Batch, place: int) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
 
-from shardkv import limits
+from shardkv import control, limits
 from shardkv.slow import LARGE_REPLY
 from shardkv.wire import Batch
 from tests.proxy.stage import Stage, sends, stage
@@ -89,3 +90,35 @@ def test_nor_parts_of_a_transaction(on_stage: Stage, shard: Process) -> None:
     shard._writer.send(([b"*2\r\n+OK\r\n$2000\r\n" + b"o" * 2000 + b"\r\n"], ()))
     on_stage.turn()
     assert transport.written.endswith(b"o\r\n")
+
+
+def test_nobody_waits_for_what_a_broken_frame_has_said(on_stage: Stage, shard: Process) -> None:
+    """Two requests are answered, and what comes with them cannot be: no ticket has that number."""
+    [backend] = on_stage.proxy.backends
+    broken = []
+    backend.broken = lambda: broken.append(backend.shard)
+    clients = [on_stage.client() for _ in range(2)]
+    for session, _ in clients:
+        sends(session, pack("GET", "k"))
+    assert len(sent(on_stage, shard)) == 2
+    session, late = on_stage.client()
+    sends(session, pack("GET", "k") * 20)
+    on_stage.turn()
+    shard._writer.send(([b"$1\r\na\r\n", b"$1\r\nb\r\n"], [(999, b"$1\r\nc\r\n")]))
+    on_stage.turn()
+    for _, transport in clients:
+        assert transport.written.startswith(b"-SHARDDOWN shard 0 stopped before it answered")
+    assert late.written.count(b"-SHARDDOWN shard 0 ") == 20
+    assert broken == [0]
+    assert not backend.up
+
+
+def test_fresh_pipes_are_asked_for_then(on_stage: Stage, shard: Process) -> None:
+    asked = []
+    on_stage.proxy.supervision.ask = lambda *question: asked.append(question)  # type: ignore[method-assign,assignment]
+    shard._writer.send(([], [(999, b"")]))
+    for _ in range(100):
+        on_stage.loop.run_until_complete(asyncio.sleep(limits.RECONNECT_S / 10))
+        if asked:
+            break
+    assert asked == [(control.SUPERVISOR, control.RECONNECT, [0, 0])]

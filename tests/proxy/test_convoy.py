@@ -9,6 +9,8 @@ import pytest
 from shardkv.errors import CommandError
 from shardkv.resp.replies import OK, raw
 from shardkv.slots import even_slot_table, slot_of
+from shardkv.slow import SLOW
+from shardkv.wire import NOTED, encode_note
 from tests.proxy.stage import Stage, asks, stage
 from tests.proxy.test_coordinator import Process
 
@@ -160,6 +162,28 @@ def test_one_that_meets_locks_disbands(on_stage: Stage, shards: Shards) -> None:
     counters = on_stage.proxy.coordinator.counters
     assert (counters.commands, counters.retries) == (2, 1)
     assert not on_stage.proxy.coordinator.running
+
+
+@pytest.mark.parametrize("clients", [1, 2])
+def test_what_took_long_is_logged_if_it_is_known_whose_it_is(clients: int) -> None:
+    with stage(workers=2, slowlog_log_slower_than=0) as on_stage:
+        shards = Shards(on_stage)
+        there = [on_stage.client() for _ in range(clients)]
+        for number, (session, _) in enumerate(there):
+            asks(session, mset(number))
+        assert shards.asked() == 1
+        shards.answer([])
+        assert shards.asked() == 1
+        on_stage.proxy.log.entries[SLOW].clear()
+        note = encode_note((False, 0, (SLOW, 1, 2000, [b"SET", b"k", b"v"])))
+        for process in shards.processes:
+            process.sends(raw([raw(OK)] * clients), (NOTED, note))
+        on_stage.turn()
+        assert [transport.written for _, transport in there] == [b"+OK\r\n"] * clients
+        noted = [entry.words for entry in on_stage.proxy.log.newest(SLOW, -1) if entry.amount == 2000]
+        assert noted == ([[b"SET", b"k", b"v"]] * 2 if clients == 1 else [])
+        assert all(backend.up for backend in on_stage.proxy.backends)
+        shards.die()
 
 
 def test_if_a_shard_is_lost_all_are_told(on_stage: Stage, shards: Shards) -> None:

@@ -49,6 +49,10 @@ class Process:
     def answers(self, *values: object) -> None:
         self._writer.send(([raw(value) for value in values], ()))
 
+    def sends(self, reply: bytes, *late: tuple[int, bytes]) -> None:
+        """One encoded reply, and with it what comes late or beside."""
+        self._writer.send(([reply], late))
+
     def dies(self) -> None:
         for fd in self._fds:
             os.close(fd)
