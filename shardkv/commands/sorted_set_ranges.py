@@ -66,6 +66,7 @@ class LexBound(NamedTuple):
 
     member: bytes
     included: bool
+    before_all: bool = False
     after_all: bool = False
 
 
@@ -84,10 +85,13 @@ class LexRange(NamedTuple):
 
 
 def _rank_of(found: SortedSet, bound: LexBound, *, after: bool) -> int:
+    if bound.before_all:
+        return 0
     return found.count if bound.after_all else found.ranking.before(bound.member, inclusive=after)
 
 
-_BEFORE_ALL = LexBound(b"", included=False)
+# The first of all is the empty member.
+_BEFORE_ALL = LexBound(b"", included=False, before_all=True)
 _AFTER_ALL = LexBound(b"", included=False, after_all=True)
 
 

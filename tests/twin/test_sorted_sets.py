@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import chain
+from itertools import chain, product
 from typing import Any
 
 import pytest
@@ -221,6 +221,20 @@ calls = [
 @given(sequences(calls))
 def test_random_calls(twin_server: Server, given_calls: list[Words]) -> None:
     assert_same(twin_server, [*given_calls, *LOOKS], RELAXATIONS)
+
+
+@pytest.mark.parametrize("members", [(b"",), (b"", b"a"), (b"a",)])
+def test_the_empty_member_comes_first(twin_server: Server, members: tuple[bytes, ...]) -> None:
+    bounds = [b"-", b"+", b"[", b"(", b"[a", b"(a"]
+    steps: list[Words] = [("ZADD", "a", *(word for member in members for word in (0, member)))]
+    for lowest, highest in product(bounds, bounds):
+        steps += [
+            ("ZRANGE", "a", lowest, highest, "BYLEX"),
+            ("ZRANGEBYLEX", "a", lowest, highest),
+            ("ZREVRANGEBYLEX", "a", lowest, highest),
+            ("ZLEXCOUNT", "a", lowest, highest),
+        ]
+    assert_same(twin_server, [*steps, ("ZREMRANGEBYLEX", "a", "-", "(a"), *LOOKS], RELAXATIONS)
 
 
 @pytest.mark.parametrize("size", [127, 128, 129, 130])
