@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from proxy.actions import (
@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from proxy.session import Session
 
 
+Event = Callable[[], None]
+
+
 class Coordinator:
     """Starts transactions of one proxy and knows what runs."""
 
@@ -51,6 +54,10 @@ class Coordinator:
         self.convoys = Convoys(self)
         self.exploring = 0
         """How many of them lock keys as they go on."""
+        self._looks: set[Work] = set()
+        """Mere looks under way that take no locks."""
+        self._held_up: list[tuple[set[Work], Event]] = []
+        """What goes on when some of these are done."""
         # No transaction of any proxy, this one before a restart among them, may have the same number.
         self._numbers = itertools.count(secrets.randbits(62))
         self._to_forget: dict[int, list[Transaction]] = {}
@@ -79,8 +86,30 @@ class Coordinator:
     def ends(self, work: Running) -> None:
         """It is done."""
         self.running.discard(work)
+        if work in self._looks:
+            self._looks.discard(work)
+            self._look_is_done(work)
         if self.proxy.move is not None:
             self.proxy.move.work_ends(work)
+
+    def after_looks(self, go_on: Event) -> None:
+        """Has something done when the looks are over that take no locks and are under way now.
+
+        Such a look may have seen one shard and wait for a key on another. A transaction that comes after it
+        does not take that key, unless it holds another there already: and so does who locks keys as he goes.
+        """
+        if self._looks:
+            self._held_up.append((set(self._looks), go_on))
+        else:
+            go_on()
+
+    def _look_is_done(self, look: Work) -> None:
+        for looks, _ in self._held_up:
+            looks.discard(look)
+        ready = [go_on for looks, go_on in self._held_up if not looks]
+        self._held_up = [held for held in self._held_up if held[0]]
+        for go_on in ready:
+            go_on()
 
     def drop_shard(self, shard: int) -> None:
         """A shard is there no more."""
@@ -102,7 +131,10 @@ class Coordinator:
         session.suspended = session.suspended or suspends
         if self.convoys.takes(session, call, block, index):
             return
-        Work(self, session, call, self._steps(session, call), block, index, suspends=suspends).step(None)
+        work = Work(self, session, call, self._steps(session, call), block, index, suspends=suspends)
+        if not suspends:
+            self._looks.add(work)
+        work.begin()
 
     def _steps(self, session: Session, call: Call) -> Steps:
         """The state machine that carries a call of a client out."""
@@ -125,7 +157,7 @@ class Coordinator:
         call = ConvoyCall(
             COMMANDS["exec"], [b"EXEC"], 0, proxy.slot_table, len(proxy.backends), members=members
         )
-        _Convoy(self, call, road).step(None)
+        _Convoy(self, call, road).begin()
 
     def disband(self, members: list[Member]) -> None:
         """Has each of some commands carried out by itself."""
@@ -135,7 +167,7 @@ class Coordinator:
             if self.proxy.move is not None:
                 self.proxy.move.work_goes_on(member, work)
             self.ends(member)
-            work.step(None)
+            work.begin()
 
     def answer(self, asked: Work | Member, value: Any) -> None:
         """Gives a client the reply with this value to what it has asked."""
@@ -165,7 +197,7 @@ class Coordinator:
     async def reply_of(self, session: Session, call: Call) -> bytes:
         """The reply of a call that is part of a command the session waits for anyway."""
         reply = _Reply(self.proxy.loop)
-        Work(self, session, call, self._steps(session, call), reply.block, 0, suspends=False).step(None)
+        Work(self, session, call, self._steps(session, call), reply.block, 0, suspends=False).begin()
         return await reply.future
 
     async def value_of(self, call: Call) -> Any:
@@ -242,6 +274,13 @@ class Work:
     def is_idle(self) -> bool:
         return False
 
+    def begin(self) -> None:
+        """Makes the first step."""
+        if self._explores:
+            self.coordinator.after_looks(lambda: self.step(None))
+        else:
+            self.step(None)
+
     def step(self, outcome: Any) -> None:
         """Goes on to where the state machine has to wait again."""
         try:
@@ -275,7 +314,7 @@ class Work:
 
     def _go_on_with_token(self, begun_ns: int) -> None:
         self.coordinator.counters.token_wait_ns += clock.perf_counter_ns() - begun_ns
-        self.step(None)
+        self.coordinator.after_looks(lambda: self.step(None))
 
     def _tell(self, action: Release | Forget | GiveToken) -> None:
         match action:

@@ -22,6 +22,9 @@ TWINS = [f"twin:{number}" for number in range(4)]
 SETS_ALL = "for _, key in ipairs(KEYS) do redis.call('SET', key, ARGV[1]) end return #KEYS"
 """A script that needs no token, wherever its keys are."""
 
+SETS_ALL_FREELY = "for i = 1, #KEYS do redis.call('SET', 'twin:' .. i - 1, ARGV[1]) end return #KEYS"
+"""The same without saying which they are: it locks them one after the other, as it goes."""
+
 FIRST_BALANCE = 1000
 FIRST_COINS = 6
 EMPTY = b"0"
@@ -122,7 +125,8 @@ class Bank:
             if self.random.random() < 0.5:
                 yield ["MSET", *(word for twin in TWINS for word in (twin, f"{name}.{number}"))]
             else:
-                yield ["EVAL", SETS_ALL, len(TWINS), *TWINS, f"{name}.{number}"]
+                script = self.random.choice([SETS_ALL, SETS_ALL_FREELY])
+                yield ["EVAL", script, len(TWINS), *TWINS, f"{name}.{number}"]
 
     def moves_members(self) -> Script:
         for _ in range(self.rounds):

@@ -121,6 +121,31 @@ def test_looks_take_locks_while_another_locks_keys_as_it_goes_on(alone: Stage) -
     assert not coordinator.running
 
 
+def test_who_locks_keys_as_he_goes_on_lets_looks_without_locks_end_first(alone: Stage) -> None:
+    """One may have seen one shard, and wait for a key on another that he would take before it."""
+    processes = [Process(alone, 0), Process(alone, 1)]
+    looker, seen = alone.client()
+    asks(looker, f"MGET {HERE} {THERE}")
+    explorer, _ = alone.client()
+    asks(explorer, f"SORT {HERE} BY {THERE}*")
+    late, _ = alone.client()
+    asks(late, f"MGET {HERE} {THERE}")
+    alone.turn()
+    # The late one takes locks already.
+    assert [process.names() for process in processes] == [["mget", "prepare"], ["mget", "prepare"]]
+    processes[0].answers([b"1"], [raw([b"1"])])
+    alone.turn()
+    assert processes[0].names() == []
+    processes[1].answers([b"2"], [raw([b"2"])])
+    alone.turn()
+    assert seen.written == b"*2\r\n$1\r\n1\r\n$1\r\n2\r\n"
+    assert "prepare" in processes[0].names()
+    for process in processes:
+        process.dies()
+    alone.turn()
+    assert not alone.proxy.coordinator.running
+
+
 @pytest.mark.parametrize(("look", "waits"), [("MGET {} {}", False), ("SORT_RO {} BY {}*", True)])
 def test_what_follows_a_look_waits_if_that_takes_locks(alone: Stage, look: str, *, waits: bool) -> None:
     """Else it could change what the look has still to see."""
