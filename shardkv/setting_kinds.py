@@ -18,10 +18,12 @@ from shardkv.slots import PATTERN_START_BYTES
 INT_MAX = 2**31 - 1
 UNSIGNED_MAX = 2**32 - 1
 
+KB, MB, GB = 2**10, 2**20, 2**30
+
 T = TypeVar("T")
 
 _MEMORY = re.compile(r"([0-9]{1,127})(b|k|kb|m|mb|g|gb)?", re.IGNORECASE)
-_UNITS = {"b": 1, "k": 10**3, "kb": 2**10, "m": 10**6, "mb": 2**20, "g": 10**9, "gb": 2**30}
+_UNITS = {"b": 1, "k": 10**3, "kb": KB, "m": 10**6, "mb": MB, "g": 10**9, "gb": GB}
 _OCTAL = re.compile(r"[0-7]{1,20}")
 
 
