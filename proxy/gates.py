@@ -13,7 +13,6 @@ from proxy.multi import NOT_QUEUED
 from shardkv import errors
 from shardkv.command import Command, Flag
 from shardkv.errors import CommandError
-from shardkv.slots import slot_of
 
 if TYPE_CHECKING:
     from proxy.session import Session
@@ -80,10 +79,10 @@ def memory(session: Session, command: Command, args: list[Any]) -> None:
 def _shards(session: Session, command: Command, args: list[Any]) -> set[int]:
     """The shards that a command concerns: all, if it names none."""
     proxy = session.proxy
-    positions = command.route_positions(args)
-    if not positions:
+    slots = command.route_slots(args)
+    if not slots:
         return set(range(len(proxy.backends)))
-    return {proxy.slot_table[slot_of(args[position])] for position in positions}
+    return set(map(proxy.slot_table.__getitem__, slots))
 
 
 GATES: tuple[Gate, ...] = (arity, authenticated, queueing, permitted, subscribed, memory)

@@ -139,8 +139,8 @@ class Move:
             not command.runs_script or self.proxy.scripts.roams(command, args)
         ):
             return True
-        positions = command.route_positions(args)
-        return not positions or command.spreads(args) or self._concerns([args[at] for at in positions])
+        slots = command.route_slots(args)
+        return not slots or command.spreads(args) or not self.slots.isdisjoint(slots)
 
     def _concerns(self, keys: list[bytes]) -> bool:
         return any(slot_of(key) in self.slots for key in keys)

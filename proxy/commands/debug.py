@@ -126,13 +126,11 @@ async def _set_active_expire(session: Session, switch: bytes) -> Any:
     return OK
 
 
-async def _everywhere(session: Session, name: str, *args: Any) -> list[Any]:
-    """What all shards answer to an internal command. Raises the first error among it."""
-    values = await session.proxy.ask_shards(name, *args)
-    for value in values:
+async def _everywhere(session: Session, name: str, *args: Any) -> None:
+    """Has all shards carry out an internal command. Raises the first error among their answers."""
+    for value in await session.proxy.ask_shards(name, *args):
         if isinstance(value, CommandError):
             raise value
-    return values
 
 
 async def _digest(session: Session) -> Any:
